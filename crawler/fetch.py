@@ -1,0 +1,351 @@
+"""GET with guards: addresses, redirects, bytes and seconds are bounded, and a refusal ends the transfer.
+
+The standard library's HTTP client, kept alive per thread and host. Every wait on the socket is cut to what is left
+of one deadline for the whole request, so a server that sends a byte per second (in headers or body) holds a thread
+no longer than a dead one.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urljoin
+
+from crawler.address import Address, AddressError, parse_address, resolve
+from warehouse.schema import Reason
+
+USER_AGENT_TOKEN = "gptface"
+USER_AGENT = f"{USER_AGENT_TOKEN}/0.1 (+face-language dataset builder; robots.txt token: {USER_AGENT_TOKEN})"
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CHUNK_BYTES = 64 * 1024
+_DRAIN_BYTES = 64 * 1024  # an error page up to this size is read so that the connection can be used again
+_KEPT_PER_THREAD = 8  # open connections per thread; the longest unused is closed
+
+Headers = Sequence[tuple[str, str]]
+
+
+class FetchError(Exception):
+    """Why a request gave no usable body. `http_status` is None where no answer came."""
+
+    def __init__(self, reason: Reason, detail: str, http_status: int | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.http_status = http_status
+
+
+@dataclass(frozen=True)
+class FetchConfig:
+    """Bounds of one request. `total_s` covers name look-up to last byte over all redirects."""
+
+    user_agent: str = USER_AGENT
+    connect_s: float = 10.0
+    total_s: float = 30.0
+    max_bytes: int = 20_000_000
+    max_redirects: int = 5
+    allow_private: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("connect_s", "total_s", "max_bytes"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be over 0, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete answer of the last hop."""
+
+    url: str
+    status: int
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Called on the way: `hop` with each redirect's target before it is asked, `headers` with each answer's address,
+    status and headers before its body is read. Either may raise FetchError to end the request there. `truncate`
+    cuts a body over the cap instead of failing."""
+
+    hop: Callable[[str], None] | None = None
+    headers: Callable[[str, int, Headers], None] | None = None
+    truncate: bool = False
+
+
+class _DeadlineIO(io.RawIOBase):
+    """Reads from a socket, waiting at most until the connection's deadline."""
+
+    def __init__(self, owner: _DeadlineSocket) -> None:
+        self._owner = owner
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._owner.arm()
+        return self._owner.sock.recv_into(buffer)
+
+
+class _DeadlineSocket:
+    """The part of a socket that http.client uses, under one deadline."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.deadline = 0.0
+
+    def arm(self) -> None:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("time is up")
+        self.sock.settimeout(left)
+
+    def makefile(self, *_: object, **__: object) -> io.BufferedReader:
+        return io.BufferedReader(_DeadlineIO(self), _CHUNK_BYTES)
+
+    def sendall(self, data: bytes) -> None:
+        self.arm()
+        self.sock.sendall(data)
+
+    def close(self) -> None:
+        """http.client closes its socket when the server will, with the body still to be read: see _Connection.shut."""
+
+
+def _connect(address: Address, config: FetchConfig, context: ssl.SSLContext, deadline: float) -> _DeadlineSocket:
+    """Connect to the first of the vetted IP addresses that answers; TLS is verified against the name."""
+    error: OSError = OSError("no address")
+    for ip in resolve(address, config.allow_private):
+        left = min(config.connect_s, deadline - time.monotonic())
+        if left <= 0:
+            raise TimeoutError("time is up before the connection stands")
+        try:
+            sock = socket.create_connection((ip, address.port), timeout=left)
+        except OSError as failure:
+            error = failure
+            continue
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address.scheme == "https":
+                sock = context.wrap_socket(sock, server_hostname=address.host)
+        except OSError:
+            sock.close()
+            raise
+        return _DeadlineSocket(sock)
+    raise error
+
+
+class _Sink:
+    """Collects a body, decoding gzip and deflate; `full` as soon as sent or decoded bytes exceed the cap."""
+
+    def __init__(self, coding: str, cap: int) -> None:
+        self.body = bytearray()
+        self.full = False
+        self._cap = cap
+        self._sent = 0
+        self._inflate = zlib.decompressobj(wbits=47) if coding in {"gzip", "x-gzip", "deflate"} else None
+
+    def write(self, chunk: bytes) -> None:
+        self._sent += len(chunk)
+        if self._inflate is None:
+            self.body += chunk
+        elif not self._inflate.eof:  # never inflate more than one byte over the cap: a bomb stays small
+            self.body += self._inflate.decompress(chunk, self._cap + 1 - len(self.body))
+        self.full = max(self._sent, len(self.body)) > self._cap
+
+    @property
+    def is_cut_short(self) -> bool:
+        return self._inflate is not None and self._sent > 0 and not self._inflate.eof
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, address: Address, sock: _DeadlineSocket) -> None:
+        super().__init__(address.host, address.port)
+        self.guard = sock
+        self.sock = cast(Any, sock)
+        self.auto_open = 0  # never reconnect behind our back: that would skip the address check
+        self.fresh = True
+
+    def shut(self) -> None:
+        """Close the connection for good."""
+        self.close()
+        self.guard.sock.close()
+
+
+class Fetcher:
+    """Guarded GET requests; safe to share between threads. Close it when done."""
+
+    def __init__(self, config: FetchConfig) -> None:
+        self.config = config
+        self._context = ssl.create_default_context()
+        self._local = threading.local()
+        self._all: set[_Connection] = set()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Fetcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every kept connection of every thread."""
+        with self._lock:
+            connections, self._all = self._all, set()
+        for connection in connections:
+            connection.shut()
+
+    def get(self, url: str, hooks: Hooks | None = None, deadline: float | None = None) -> Answer:
+        """GET `url`, following redirects; any final status is an answer. `deadline` is on time.monotonic().
+
+        Raises FetchError with a member of Reason for everything that gives no complete answer.
+        """
+        hooks = hooks or Hooks()
+        until = time.monotonic() + self.config.total_s
+        until = until if deadline is None else min(until, deadline)
+        current = url
+        for _ in range(self.config.max_redirects + 1):
+            status, headers, body = self._hop(current, hooks, until)
+            location = next((value for name, value in headers if name == "location"), None)
+            if status not in _REDIRECTS or not location:
+                return Answer(current, status, headers, body)
+            try:
+                current = urljoin(current, location.strip())
+            except ValueError as error:
+                raise FetchError(Reason.BAD_ADDRESS, f"redirect to {location[:200]!r}: {error}", status) from error
+            if hooks.hop is not None:
+                hooks.hop(current)
+        raise FetchError(Reason.TOO_MANY_REDIRECTS, f"over {self.config.max_redirects} redirects", status)
+
+    def _hop(self, url: str, hooks: Hooks, until: float) -> tuple[int, Headers, bytes]:
+        status: int | None = None
+        connection: _Connection | None = None
+        try:
+            address = parse_address(url)
+            connection, response = self._send(address, until)
+            status = response.status
+            headers = tuple((name.lower(), _text(value)) for name, value in response.getheaders())
+            if hooks.headers is not None:
+                hooks.headers(url, status, headers)
+            body = self._body(response, hooks.truncate)
+        except AddressError as error:
+            raise FetchError(error.reason, error.detail) from error
+        except TimeoutError as error:
+            self._drop(connection)
+            raise FetchError(Reason.TIMEOUT, "no complete answer in time", status) from error
+        except FetchError:
+            self._drop(connection)
+            raise
+        except (OSError, http.client.HTTPException, zlib.error) as error:
+            self._drop(connection)
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise FetchError(Reason.BROKEN_TRANSFER, text[:300], status) from error
+        if response.isclosed() and not response.will_close:
+            self._keep(address, connection)
+        else:
+            self._drop(connection)
+        return status, headers, body
+
+    def _send(self, address: Address, until: float) -> tuple[_Connection, http.client.HTTPResponse]:
+        """Send the request; a kept connection that the server has closed meanwhile is replaced once."""
+        connection = self._take(address, until)
+        try:
+            return connection, self._request(connection, address, until)
+        except (ConnectionError, http.client.BadStatusLine):
+            self._drop(connection)
+            if connection.fresh:
+                raise
+        connection = self._open(address, until)
+        return connection, self._request(connection, address, until)
+
+    def _request(self, connection: _Connection, address: Address, until: float) -> http.client.HTTPResponse:
+        connection.guard.deadline = until
+        try:
+            connection.putrequest("GET", address.target, skip_host=True, skip_accept_encoding=True)
+            connection.putheader("Host", address.host_header)
+            connection.putheader("User-Agent", self.config.user_agent)
+            connection.putheader("Accept", "*/*")
+            connection.putheader("Accept-Encoding", "identity")
+            connection.endheaders()
+            return connection.getresponse()
+        except BaseException:
+            self._drop(connection)
+            raise
+
+    def _body(self, response: http.client.HTTPResponse, truncate: bool) -> bytes:
+        if response.status // 100 != 2:
+            return self._drained(response)
+        cap = self.config.max_bytes
+        declared = response.length
+        if declared is not None and declared > cap and not truncate:
+            raise FetchError(Reason.TOO_LARGE, f"{declared} bytes announced, at most {cap}", response.status)
+        sink = _Sink((response.getheader("Content-Encoding") or "identity").strip().lower(), cap)
+        while not sink.full and (chunk := response.read(_CHUNK_BYTES)):
+            sink.write(chunk)
+        if sink.full:
+            response.will_close = True  # the rest stays unread
+            if not truncate:
+                raise FetchError(Reason.TOO_LARGE, f"over {cap} bytes", response.status)
+        elif response.length or sink.is_cut_short:
+            raise FetchError(Reason.BROKEN_TRANSFER, "the body ends early", response.status)
+        return bytes(sink.body[:cap])
+
+    @staticmethod
+    def _drained(response: http.client.HTTPResponse) -> bytes:
+        """An error page is of no use: read it if it is short, to keep the connection, and leave it else."""
+        if response.length is not None and response.length <= _DRAIN_BYTES:
+            response.read()
+        return b""
+
+    # Kept connections, per thread.
+
+    def _pool(self) -> OrderedDict[str, _Connection]:
+        if not hasattr(self._local, "pool"):
+            self._local.pool = OrderedDict()
+        return cast("OrderedDict[str, _Connection]", self._local.pool)
+
+    def _take(self, address: Address, until: float) -> _Connection:
+        connection = self._pool().pop(address.authority, None)
+        if connection is None:
+            return self._open(address, until)
+        connection.fresh = False
+        return connection
+
+    def _open(self, address: Address, until: float) -> _Connection:
+        try:
+            connection = _Connection(address, _connect(address, self.config, self._context, until))
+        except TimeoutError as error:
+            raise FetchError(Reason.TIMEOUT, f"no connection to {address.authority} in time") from error
+        except OSError as error:
+            raise FetchError(Reason.CONNECT, f"cannot connect to {address.authority}: {error}"[:300]) from error
+        with self._lock:
+            self._all.add(connection)
+        return connection
+
+    def _keep(self, address: Address, connection: _Connection) -> None:
+        pool = self._pool()
+        pool[address.authority] = connection
+        if len(pool) > _KEPT_PER_THREAD:
+            self._drop(pool.popitem(last=False)[1])
+
+    def _drop(self, connection: _Connection | None) -> None:
+        if connection is not None:
+            connection.shut()
+            with self._lock:
+                self._all.discard(connection)
+
+
+def _text(header: str) -> str:
+    """Header values arrive as Latin-1; UTF-8 in a Location header is common enough to be read as such."""
+    try:
+        return header.encode("latin-1").decode("utf-8")
+    except (UnicodeEncodeError, UnicodeDecodeError):
+        return header

@@ -1,0 +1,32 @@
+"""The command tree, grouped as its help shows it."""
+
+from __future__ import annotations
+
+import typer
+
+from flows.cli import corpus, model, service
+
+RUN, CORPUS, MODEL = "Run everything", "Corpus", "Model"
+
+app = typer.Typer(
+    name="gptface",
+    help="From the open web to a trained face-language model, reproducibly.",
+    epilog="Start with: gptface demo   ·   any command: --help for an example, --debug for the full traceback",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command(rich_help_panel=RUN)(service.demo)
+app.command(rich_help_panel=RUN)(service.up)
+app.command(rich_help_panel=RUN)(service.doctor)
+app.command(rich_help_panel=CORPUS)(corpus.build)
+app.command(rich_help_panel=CORPUS)(corpus.sql)
+app.command(rich_help_panel=CORPUS)(corpus.funnel)
+app.command(rich_help_panel=CORPUS)(corpus.report)
+app.command(rich_help_panel=CORPUS)(corpus.shard)
+app.command(rich_help_panel=MODEL)(model.train)
+app.command(rich_help_panel=MODEL)(model.evaluate)
+app.command(rich_help_panel=MODEL)(model.edit)

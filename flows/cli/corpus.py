@@ -1,0 +1,143 @@
+"""Commands of the corpus: build, sql, funnel, report, shard."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import DEFAULT_ROOT, At, Release, Root
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def build(
+    source: Annotated[
+        str, typer.Argument(help="site:URL, list:FILE (Parquet, CSV, TSV, JSONL) or sample:N (built-in small web).")
+    ],
+    root: Root = DEFAULT_ROOT,
+    detector: Annotated[str, typer.Option(help="insightface, cascade or auto.")] = "auto",
+    pack: Annotated[str, typer.Option(help="InsightFace model pack.")] = "buffalo_sc",
+    rule: Annotated[list[str] | None, typer.Option(help="A rule's parameter, name=value; may be repeated.")] = None,
+    refresh: Annotated[bool, typer.Option(help="Crawl again; only new pictures are downloaded.")] = False,
+    allow_private: Annotated[
+        bool, typer.Option(help="Allow loopback and private addresses (tests, intranet).")
+    ] = False,
+    part_urls: Annotated[int, typer.Option(min=1, help="Picture addresses per part, the unit of resumption.")] = 2_000,
+    samples_per_shard: Annotated[int, typer.Option(min=1, help="Faces per training shard.")] = 1_000,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes (0: one per core).")] = 0,
+    max_pages: Annotated[int, typer.Option(min=1, help="Pages to crawl at most.")] = 100_000,
+    max_depth: Annotated[int, typer.Option(min=1, help="Links to follow from the start page at most.")] = 10,
+    max_minutes: Annotated[float, typer.Option(help="Minutes to crawl at most.")] = 60.0,
+    page_delay_s: Annotated[float, typer.Option(min=0, help="Seconds between two pages of a host.")] = 0.25,
+    download_threads: Annotated[int, typer.Option(min=1, help="Pictures asked for at once, per worker.")] = 32,
+    retries: Annotated[int, typer.Option(min=0, help="Further tries after a passing failure.")] = 2,
+) -> None:
+    """Build the corpus: crawl, download, detect faces, curate, publish a release, write shards.
+
+    May be stopped at any moment: the same command goes on where it was.
+
+    Example: gptface build site:https://example.org/people/ --detector insightface --rule min_face_px=96
+    """
+    from flows.cli.ui import RichSink
+    from flows.steps.config import BuildConfig, parse_settings
+    from flows.steps.pipeline import build as run
+    from flows.steps.runner import LocalRunner, WorkerPool
+    from warehouse.rules import RuleParameters
+
+    config = BuildConfig(
+        source=source,
+        root=str(root),
+        detector=detector,
+        pack=pack,
+        part_urls=part_urls,
+        workers=workers,
+        refresh=refresh,
+        allow_private=allow_private,
+        max_pages=max_pages,
+        max_depth=max_depth,
+        max_minutes=max_minutes,
+        page_delay_s=page_delay_s,
+        download_threads=download_threads,
+        retries=retries,
+        rules=parse_settings(RuleParameters, rule or []),
+        samples_per_shard=samples_per_shard,
+    )
+    with WorkerPool(workers) as pool, RichSink() as sink:
+        summary = run(config, LocalRunner(pool, sink))
+    from flows.cli.tables import print_build
+
+    print_build(summary)
+
+
+def sql(
+    query: Annotated[
+        str, typer.Argument(help="One SELECT over corpus, pairs, captions, images, faces, decisions, ...")
+    ],
+    root: Root = DEFAULT_ROOT,
+    format: Annotated[Format, typer.Option("--format", help="How to show the result.")] = Format.TABLE,
+    output: Annotated[Path | None, typer.Option("--out", "-o", help="File to write (required for parquet).")] = None,
+    at: At = None,
+) -> None:
+    """Ask the corpus in SQL. Read-only, without access to files or the network.
+
+    Example: gptface sql "select split, count(*), avg(face_px) from corpus group by split"
+    """
+    from warehouse.query import run_query
+
+    run_query(root, query, format.value, output, at)
+
+
+def funnel(root: Root = DEFAULT_ROOT, at: At = None) -> None:
+    """How many pairs came how far, and why the others did not.
+
+    Example: gptface funnel --root ./gptface-data
+    """
+    from flows.cli.tables import print_funnel
+
+    print_funnel(root, at)
+
+
+def report(root: Root = DEFAULT_ROOT) -> None:
+    """Write ROOT/reports/index.html anew: funnel, faces, losses, reconstructions, edits.
+
+    Example: gptface report --root ./gptface-data
+    """
+    from flows.cli.ui import out
+    from flows.steps.report import write_report
+
+    out.print(f"Report: {write_report(root)}", soft_wrap=True)
+
+
+def shard(
+    root: Root = DEFAULT_ROOT,
+    release: Release = 0,
+    samples_per_shard: Annotated[int, typer.Option(min=1, help="Faces per shard.")] = 1_000,
+    verify: Annotated[bool, typer.Option(help="Only check the shards against their index.")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes (0: one per core).")] = 0,
+) -> None:
+    """Write (or check) the training shards of a release: WebDataset tars of aligned faces, byte for byte the same.
+
+    Example: gptface shard --release 1 --verify
+    """
+    from flows.cli.ui import RichSink, out
+    from flows.steps import shard as step
+    from flows.steps.layout import Layout
+    from flows.steps.runner import LocalRunner, WorkerPool
+
+    layout = Layout(root)
+    number = step.resolve_release(layout, release)
+    if verify:
+        checked = step.verify(layout, number)
+        out.print(f"release {number}: {checked} shards agree with their index")
+        return
+    with WorkerPool(workers) as pool, RichSink() as sink:
+        index = step.write_shards(layout, number, samples_per_shard, LocalRunner(pool, sink))
+    out.print(f"release {number}: {index.shard_count} shards in {layout.shards(number)}", soft_wrap=True)

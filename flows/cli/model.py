@@ -1,0 +1,78 @@
+"""Commands of the model: train, evaluate, edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import DEFAULT_ROOT, Release, Root, Seed
+
+
+def train(
+    root: Root = DEFAULT_ROOT,
+    preset: Annotated[str, typer.Option(help="demo, tiny, mini, small or base.")] = "demo",
+    name: Annotated[str, typer.Option(help="Name below ROOT/models (default: preset, release and seed).")] = "",
+    release: Release = 0,
+    seed: Seed = 0,
+) -> None:
+    """Train GPTFace on the shards of a release: image tokenizer, tokens on disk, then MILM and matching.
+
+    Example: gptface train --preset demo
+    """
+    from flows.cli.tables import print_training
+    from flows.cli.ui import RichSink
+    from flows.steps.config import TrainConfig
+    from flows.steps.pipeline import train as run
+    from flows.steps.runner import LocalRunner, WorkerPool
+
+    config = TrainConfig(root=str(root), preset=preset, name=name, release=release, seed=seed)
+    with WorkerPool() as pool, RichSink() as sink:
+        print_training(run(config, LocalRunner(pool, sink)))
+
+
+def evaluate(
+    root: Root = DEFAULT_ROOT,
+    model: Annotated[str, typer.Option(help="Name below ROOT/models (default: the newest).")] = "",
+    release: Release = 0,
+    labels: Annotated[Path | None, typer.Option(help="Parquet of attributes and opposed captions per row_id.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Evaluate a model on held-out faces, each figure beside its chance level or baseline.
+
+    Example: gptface evaluate --model demo-r00001-s0
+    """
+    from flows.cli.tables import print_evaluation
+    from flows.cli.ui import RichSink
+    from flows.steps.config import EvaluateConfig
+    from flows.steps.pipeline import evaluate as run
+    from flows.steps.runner import LocalRunner, WorkerPool
+
+    config = EvaluateConfig(
+        root=str(root), model=model, release=release, labels=str(labels) if labels else "", seed=seed
+    )
+    with WorkerPool() as pool, RichSink() as sink:
+        print_evaluation(run(config, LocalRunner(pool, sink)))
+
+
+def edit(
+    photo: Annotated[Path, typer.Argument(help="Picture with one face.")],
+    prompt: Annotated[str, typer.Option(help="What the face should look like, e.g. 'smiling'.")],
+    region: Annotated[str, typer.Option(help="Region to fill: mouth, eyes, hair, beard, lower-face or all.")] = "all",
+    root: Root = DEFAULT_ROOT,
+    model: Annotated[str, typer.Option(help="Name below ROOT/models (default: the newest).")] = "",
+    output: Annotated[Path | None, typer.Option("--out", "-o", help="Result (default: PHOTO-edited.png).")] = None,
+    detector: Annotated[str, typer.Option(help="insightface, cascade or auto.")] = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Edit a face by a sentence: the region is filled anew, everything outside stays as it is, bit for bit.
+
+    Example: gptface edit photo.jpg --prompt "a smiling person with eyeglasses" --region eyes
+    """
+    from flows.cli.ui import out
+    from flows.steps.edit import edit_photo
+
+    target = output or photo.with_name(f"{photo.stem}-edited.png")
+    result = edit_photo(photo, prompt, region, root, model, target, detector, seed)
+    out.print(f"Edited: {result.photo}\nSheet:  {result.sheet}", soft_wrap=True)

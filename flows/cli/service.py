@@ -1,0 +1,55 @@
+"""Commands that run everything: demo, up, doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import DEFAULT_ROOT, Root, Seed
+
+
+def demo(
+    root: Root = DEFAULT_ROOT,
+    images: Annotated[int, typer.Option(min=50, help="Pictures of the small web.")] = 4_000,
+    detector: Annotated[str, typer.Option(help="insightface, cascade or auto.")] = "auto",
+    seed: Seed = 0,
+) -> None:
+    """The whole way in minutes: a small web of drawn faces, crawled, curated, trained on, evaluated, edited.
+
+    Example: gptface demo --root ./gptface-data
+    """
+    from flows.cli.tables import print_demo
+    from flows.cli.ui import RichSink
+    from flows.steps.demo import DemoConfig, run_demo
+    from flows.steps.runner import LocalRunner, WorkerPool
+
+    config = DemoConfig(root=str(root), images=images, detector=detector, seed=seed)
+    with WorkerPool() as pool, RichSink() as sink:
+        summary = run_demo(config, LocalRunner(pool, sink))
+    print_demo(summary)
+
+
+def up(
+    root: Root = DEFAULT_ROOT,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect page.")] = 4200,
+) -> None:
+    """Start Prefect here: server, work pool, deployments and a worker. Ctrl-C stops all of it.
+
+    Example: gptface up, then in another terminal: prefect deployment run build-dataset/local --watch
+    """
+    from flows.cli.up import up as run
+
+    run(root, port)
+
+
+def doctor(root: Root = DEFAULT_ROOT) -> None:
+    """Check this machine: Python, packages, detector, GPU, disk, Prefect; say how to mend what is wrong.
+
+    Example: gptface doctor
+    """
+    from flows.cli.tables import print_checks
+    from flows.steps.doctor import examine
+
+    if print_checks(examine(root)):
+        raise typer.Exit(1)

@@ -1,0 +1,28 @@
+"""The flow `evaluate-gptface`: a trained model -> its figures on held-out faces."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+
+@flow(name="evaluate-gptface", flow_run_name="evaluate-{model}", persist_result=False)
+def evaluate_gptface(
+    root: str | None = None, model: str = "", release: int = 0, labels: str = "", seed: int = 0
+) -> None:
+    """Measure a model: matching captions, linear probe, filling in masked regions, each beside its baseline.
+
+    Args:
+        root: dataset root; GPTFACE_ROOT, else ./gptface-data.
+        model: a name below ROOT/models, or a path; empty for the newest.
+        release: whose held-out faces; 0 for the newest.
+        labels: Parquet with attribute labels and opposed captions by row_id; without it there is no probe.
+        seed: of all randomness.
+    """
+    from flows.prefect_artifacts import show_evaluation
+    from flows.prefect_runner import PrefectRunner
+    from flows.steps import pipeline
+    from flows.steps.config import EvaluateConfig, default_root
+
+    config = EvaluateConfig(root=root or default_root(), model=model, release=release, labels=labels, seed=seed)
+    with PrefectRunner() as runner:
+        show_evaluation(pipeline.evaluate(config, runner), config.root)

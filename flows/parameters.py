@@ -1,0 +1,35 @@
+"""Parameters of the flows beyond the everyday ones: what a caller may set, checked before anything starts.
+
+Field for field the configs of `flows.steps.config` (a test compares names and defaults); pydantic models, because
+Prefect draws its form and its checks from them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Detector = Literal["auto", "insightface", "cascade"]
+SAMPLE_SOURCE = "sample:600"
+
+Rule = bool | int | float | str | list[float]
+
+
+class BuildSettings(BaseModel):
+    """How to crawl, download and cut; every value has a good default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pack: Annotated[str, Field(description="InsightFace model pack")] = "buffalo_sc"
+    part_urls: Annotated[int, Field(ge=1, description="picture addresses per part, the unit of work")] = 2_000
+    workers: Annotated[int, Field(ge=0, description="worker processes; 0: one per core")] = 0
+    allow_private: Annotated[bool, Field(description="allow addresses of private networks")] = False
+    max_pages: Annotated[int, Field(ge=1)] = 100_000
+    max_depth: Annotated[int, Field(ge=1)] = 10
+    max_minutes: Annotated[float, Field(gt=0, description="time for finding pages")] = 60.0
+    page_delay_s: Annotated[float, Field(ge=0, description="pause between two pages of a host")] = 0.25
+    download_threads: Annotated[int, Field(ge=1)] = 32
+    retries: Annotated[int, Field(ge=0, description="further tries of a download that broke")] = 2
+    rules: Annotated[dict[str, Rule], Field(description="curation rules by name, e.g. min_face_px")] = {}
+    samples_per_shard: Annotated[int, Field(ge=1)] = 1_000

@@ -1,0 +1,151 @@
+"""Steps and shards of a pipeline as Prefect tasks: a task is a step or a shard, never a picture.
+
+The flow's own process only waits: the work of a shard is done in a worker process, which the page of the run shows
+as one task named after the step and the shard (`detect-00003`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture
+from prefect.tasks import Task
+
+from flows.steps.runner import WorkerDiedError, WorkerPool
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+# A shard is tried again only after what may be different the next time: its worker process died (the kernel took its
+# memory, someone killed it) or a connection broke. Wrong input, a full disk or a fault of ours stay as they are.
+TRANSIENT = (BrokenExecutor, ConnectionError, TimeoutError)
+RETRIES = 2
+RETRY_DELAYS_S = [2.0, 10.0]
+PROGRESS_EVERY_S = 10.0
+PARENT_CHECK_S = 2.0
+DIED = "out of memory? Finished parts are kept, run it again to go on"
+
+
+def shard_name(step: str, item: object, position: int) -> str:
+    """Name of the task run for one shard: the part that the item names, else its position in the list."""
+    part = getattr(item, "part", item)
+    number = part if isinstance(part, int) and not isinstance(part, bool) else position
+    return f"{step}-{number:05d}"
+
+
+def end_with_worker() -> None:
+    """Where a Prefect worker started this process: end when the worker is gone, even by SIGKILL.
+
+    A run without its worker could neither be cancelled nor seen by `gptface up` when it stops.
+    """
+    if "PREFECT__FLOW_RUN_ID" not in os.environ:
+        return
+    worker = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == worker:
+            time.sleep(PARENT_CHECK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="worker-watch", daemon=True).start()
+
+
+class PrefectRunner:
+    """The `Runner` of `flows.steps.runner` inside a running flow.
+
+    At most `workers + 2` shards are handed to Prefect at a time: a worker never waits for its next shard, and neither
+    the flow's memory nor the server's list of pending tasks grows with the number of shards.
+    """
+
+    def __init__(self, workers: int = 0) -> None:
+        self._pool = WorkerPool(workers)
+        self._window = self._pool.workers + 2
+        self._over = threading.Event()  # set when the flow ends or is cancelled: nothing is started or retried then
+        self._said = 0.0
+
+    def __enter__(self) -> Self:
+        end_with_worker()
+        self._pool.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._pool.__exit__(kind, error, traceback)
+
+    def step(self, name: str, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run `fn(*args, **kwargs)` here, as one task named `name`."""
+
+        # Without parameters of its own: Prefect neither walks, hashes nor stores what a step is given.
+        @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
+        def run_step() -> T:
+            return fn(*args, **kwargs)
+
+        return run_step()
+
+    def map(self, name: str, fn: Callable[[A], T], items: Sequence[A]) -> list[T]:
+        """One task per item, each run in a worker process; the results in the order of `items`.
+
+        The first shard that fails for good ends the map: shards under way finish, no further one starts.
+        """
+        slots = threading.Semaphore(self._window)
+        failed = threading.Event()
+        futures: list[PrefectFuture[T]] = []
+        for position, item in enumerate(items):
+            slots.acquire()
+            if failed.is_set():
+                break
+            future = self._shard_task(name, fn, item, position, failed).submit()
+            future.add_done_callback(lambda _: slots.release())
+            futures.append(future)
+        try:
+            return [future.result() for future in futures]
+        except BrokenExecutor as error:
+            raise WorkerDiedError(f"worker processes of {name} died again and again: {DIED}") from error
+
+    def progress(self, name: str, done: float, total: float | None, note: str = "") -> None:
+        """A line in the log of the run, at most one every `PROGRESS_EVERY_S` seconds."""
+        if time.monotonic() - self._said < PROGRESS_EVERY_S:
+            return
+        self._said = time.monotonic()
+        of = "" if total is None else f" of {total:g}"
+        get_run_logger().info("%s: %g%s %s", name, done, of, note)
+
+    def _shard_task(
+        self, name: str, fn: Callable[[A], T], item: A, position: int, failed: threading.Event
+    ) -> Task[[], T]:
+        def is_worth_a_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+            return isinstance(state.result(raise_on_failure=False), TRANSIENT) and not self._over.is_set()
+
+        def give_up(_task: Task[..., Any], _run: TaskRun, _state: State[Any]) -> None:
+            failed.set()
+
+        @task(
+            name=name,
+            task_run_name=shard_name(name, item, position),
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=RETRIES,
+            retry_delay_seconds=RETRY_DELAYS_S,
+            retry_jitter_factor=0.3,
+            retry_condition_fn=is_worth_a_retry,
+            on_failure=[give_up],
+        )
+        def run_shard() -> T:
+            if self._over.is_set():
+                raise CancelledError
+            work: Future[T] = self._pool.submit(fn, item)
+            return work.result()
+
+        return run_shard

@@ -1,0 +1,156 @@
+"""Parameters of the pipeline as frozen dataclasses: every value has a default or is asked for, unknown keys are errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from warehouse.rules import RuleParameters
+
+C = TypeVar("C")
+DEFAULT_ROOT = "./gptface-data"
+DETECTORS = ("auto", "insightface", "cascade")
+
+
+class ConfigError(ValueError):
+    """A parameter that does not fit: one clear line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildConfig:
+    """One build of the corpus from one source.
+
+    source: `site:URL`, `list:FILE`, or `sample:N` (the built-in small web with N pictures).
+    part_urls: picture addresses per part, the unit of work and of resumption.
+    refresh: crawl the source anew although a finished crawl of it is at hand; only new rows are downloaded.
+    """
+
+    source: str
+    root: str = DEFAULT_ROOT
+    detector: str = "auto"
+    pack: str = "buffalo_sc"
+    part_urls: int = 2_000
+    workers: int = 0
+    refresh: bool = False
+    allow_private: bool = False
+    max_pages: int = 100_000
+    max_depth: int = 10
+    max_minutes: float = 60.0
+    page_delay_s: float = 0.25
+    download_threads: int = 32
+    retries: int = 2
+    rules: RuleParameters = dataclasses.field(default_factory=RuleParameters)
+    samples_per_shard: int = 1_000
+
+    def __post_init__(self) -> None:
+        _one_of("detector", self.detector, DETECTORS)
+        for name in ("part_urls", "max_pages", "max_depth", "download_threads", "samples_per_shard"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("workers", "retries", "page_delay_s"):
+            _at_least(name, getattr(self, name), 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Training of one model on the shards of a release (0 = the newest)."""
+
+    root: str = DEFAULT_ROOT
+    preset: str = "demo"
+    name: str = ""
+    release: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("release", self.release, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Evaluation of a model (a name below ROOT/models, or a path; empty = the newest) on a release's held-out faces.
+
+    labels: Parquet with attribute labels and opposed captions per row_id; without it the probe is left out.
+    """
+
+    root: str = DEFAULT_ROOT
+    model: str = ""
+    release: int = 0
+    labels: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("release", self.release, 0)
+
+
+def default_root() -> str:
+    """GPTFACE_ROOT, else ./gptface-data."""
+    return os.environ.get("GPTFACE_ROOT") or DEFAULT_ROOT
+
+
+def from_dict(cls: type[C], data: Mapping[str, Any]) -> C:
+    """Make a config from plain data (JSON, flow parameters). Raises ConfigError for unknown keys and wrong types."""
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise ConfigError(f"unknown parameter {unknown[0]!r}: choose from {', '.join(sorted(hints))}")
+    return cls(**{name: _coerce(name, value, hints[name]) for name, value in data.items()})
+
+
+def parse_settings(cls: type[C], settings: list[str]) -> C:
+    """Make a config from `name=value` words, as `--rule min_face_px=32` gives them."""
+    hints = typing.get_type_hints(cls)
+    data: dict[str, Any] = {}
+    for word in settings:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is not of the form name=value")
+        if name not in hints:
+            raise ConfigError(f"unknown parameter {name!r}: choose from {', '.join(sorted(hints))}")
+        data[name] = _from_text(name, text, hints[name])
+    return from_dict(cls, data)
+
+
+def _from_text(name: str, text: str, hint: Any) -> Any:
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"{name}={text}: choose true or false")
+        return text.lower() == "true"
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError as error:
+            raise ConfigError(f"{name}={text}: not a number") from error
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)[0]
+        return tuple(_from_text(name, word, inner) for word in text.split(",") if word)
+    return text
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else from_dict(hint, value)
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, Path):
+        return str(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise ConfigError(f"{name}={value!r}: must be of type {hint.__name__}")
+    return value
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"unknown {name} {value!r}: choose from {', '.join(allowed)}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ConfigError(f"{name}={value}: must be at least {least}")

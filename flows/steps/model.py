@@ -1,0 +1,113 @@
+"""The steps that train and evaluate: the core package on a release's shards, and the rows that the lake keeps of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flows.steps.config import ConfigError, EvaluateConfig, TrainConfig
+from flows.steps.layout import Layout
+
+logger = logging.getLogger(__name__)
+DONE_FILE = "training.json"  # the file that training writes last
+
+Metrics = dict[str, dict[str, float | None]]
+
+
+def train(
+    layout: Layout,
+    name: str,
+    release: int,
+    config: TrainConfig,
+    progress: Callable[[str, float, float | None, str], None],
+) -> dict[str, float]:
+    """Train (or finish training) the model `name`; its figures."""
+    from gptface_core.training import train as run
+
+    def tell(event: Any) -> None:
+        progress("train", event.done, event.total, event.note)
+
+    summary = run(
+        layout.shards(release), layout.models / name, preset=config.preset, seed=config.seed, on_progress=tell
+    )
+    return dict(summary.metrics)
+
+
+def evaluate(layout: Layout, folder: Path, release: int, config: EvaluateConfig) -> tuple[Metrics, dict[str, str]]:
+    """Measure the model in `folder` on held-out faces of a release: its metrics, and what was left out and why."""
+    from gptface_core.evaluation import evaluate as run
+
+    labels = Path(config.labels) if config.labels else layout.labels(release)
+    if config.labels and not labels.is_file():
+        raise ConfigError(f"no labels at {labels}: give a Parquet file with a row_id column, or leave it out")
+    found = run(
+        folder, layout.shards(release), labels if labels.is_file() else None, folder / "evaluation", seed=config.seed
+    )
+    return found["metrics"], found["left_out"]
+
+
+def resolve_model(layout: Layout, model: str) -> Path:
+    """Folder of a trained model: a name below ROOT/models, a path, or the newest. Raises ConfigError where none fits."""
+    if model:
+        for folder in (layout.models / model, Path(model)):
+            if (folder / DONE_FILE).is_file():
+                return folder
+    trained = sorted(layout.models.glob(f"*/{DONE_FILE}"), key=lambda path: (path.stat().st_mtime, path.parent.name))
+    if model:
+        names = ", ".join(path.parent.name for path in trained) or "none yet: run gptface train"
+        raise ConfigError(f"no trained model {model!r}: there is {names}")
+    if not trained:
+        raise ConfigError(f"no trained model under {layout.models}: run gptface train --root {layout.root}")
+    return trained[-1].parent
+
+
+def register_model(
+    layout: Layout, name: str, preset: str, release: int, metrics: dict[str, float], run_id: str
+) -> None:
+    """Write the model's row: what it is, where it lies, and which shards it saw."""
+    from warehouse.register import register
+    from warehouse.shards import INDEX_FILE
+
+    index = (layout.shards(release) / INDEX_FILE).read_bytes()
+    row = {
+        "model": name,
+        "kind": "gptface",
+        "preset": preset,
+        "path": (layout.models / name).relative_to(layout.root).as_posix(),
+        "release": release,
+        "shards_sha256": hashlib.sha256(index).hexdigest(),
+        "metrics": json.dumps(metrics, sort_keys=True),
+        "run_id": run_id,
+        "created_at": dt.datetime.now(dt.UTC),
+    }
+    register(layout.root, "models", row)
+
+
+def register_evaluation(layout: Layout, model: str, release: int, metrics: Metrics, run_id: str) -> None:
+    """Write one row per figure."""
+    from warehouse.register import register
+
+    now = dt.datetime.now(dt.UTC)
+    rows = []
+    for name, metric in metrics.items():
+        samples = metric.get("samples")
+        rows.append(
+            {
+                "model": model,
+                "release": release,
+                "metric": name,
+                "value": metric["value"],
+                "baseline": metric.get("baseline"),
+                "low": metric.get("low"),
+                "high": metric.get("high"),
+                "samples": None if samples is None else int(samples),
+                "run_id": run_id,
+                "created_at": now,
+            }
+        )
+    register(layout.root, "evaluations", rows)

@@ -1,0 +1,177 @@
+"""The pipeline: which steps run in which order, for the command line and the Prefect flows alike.
+
+A step is a plain function on files below the root. It finds what an earlier, interrupted run had finished and goes on
+from there, so `build` may be killed at any moment and started again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.steps import crawl, model, sample, shard
+from flows.steps.config import BuildConfig, EvaluateConfig, TrainConfig
+from flows.steps.layout import Layout, discard_unplanned, is_published, mark_published, prepare_root
+from flows.steps.runner import Runner
+from flows.steps.runs import recorded
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildSummary:
+    """What a build found and left. `reasons` counts every pair of the release once, kept ones included."""
+
+    source: str
+    root: str
+    release: int
+    is_new: bool
+    pairs: int
+    downloaded: int
+    with_face: int
+    kept: int
+    reasons: dict[str, int]
+    samples: dict[str, int]
+    shards: int
+    detector: str
+    labels: str
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSummary:
+    """A trained model: its name below ROOT/models and the figures of its training."""
+
+    model: str
+    path: str
+    preset: str
+    release: int
+    seconds: float
+    metrics: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateSummary:
+    """A model's figures: metric -> value, baseline, low, high, samples (see gptface_core.evaluation)."""
+
+    model: str
+    release: int
+    seconds: float
+    metrics: dict[str, dict[str, float | None]]
+    left_out: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def build(config: BuildConfig, runner: Runner) -> BuildSummary:
+    """Source to release and shards: plan, consent, download, detect, publish (which curates), shard.
+
+    Raises InputError for what a user can mend (an unreachable or empty source, a locked root) and OSError where the
+    root can't be written; the root then holds what it held before, plus finished parts that a next run takes up.
+    """
+    from warehouse.lake import root_lock
+
+    started = time.monotonic()
+    detector = crawl.resolve_detector(config)
+    layout = prepare_root(Path(config.root))
+    with root_lock(layout.root), sample.served(config) as (config, web):
+        folder = layout.open_crawl(config.source, refresh=config.refresh)
+        with recorded(layout, "build", config) as run:
+            if not is_published(folder):
+                _fetch(config, layout, folder, detector, runner)
+            release = runner.step("publish", crawl.publish, layout, folder, config, run.run_id)
+            mark_published(folder, release.number)
+            shards = shard.write_shards(layout, release.number, config.samples_per_shard, runner)
+            labels = runner.step("labels", sample.write_labels, layout, release.number, web) if web else None
+            summary = BuildSummary(
+                source=config.source,
+                root=str(layout.root),
+                release=release.number,
+                is_new=release.created,
+                pairs=release.pairs,
+                downloaded=release.downloaded,
+                with_face=release.with_face,
+                kept=release.kept,
+                reasons=release.reasons,
+                samples=shards.samples,
+                shards=shards.shard_count,
+                detector=detector,
+                labels=str(labels or ""),
+                seconds=time.monotonic() - started,
+            )
+            run.result = summary.as_dict()
+    return summary
+
+
+def _fetch(config: BuildConfig, layout: Layout, folder: Path, detector: str, runner: Runner) -> None:
+    """The part of a build that is done once per crawl: everything before the lake."""
+    tell = functools.partial(runner.progress, "plan")
+    try:
+        planned = runner.step("plan", crawl.plan, config, layout, folder, tell)
+    except BaseException:
+        discard_unplanned(folder)
+        raise
+    jobs = crawl.part_jobs(config, folder, planned.parts, detector)
+    runner.step("consent", _consent, jobs, functools.partial(runner.progress, "consent"))
+    runner.map("download", crawl.download, jobs)
+    runner.map("detect", crawl.detect, jobs)
+
+
+def _consent(jobs: list[crawl.PartJob], tell: Any) -> int:
+    refused = 0
+    for count, job in enumerate(jobs, 1):
+        refused += crawl.consent(job)
+        tell(count, len(jobs), f"{refused:,} refused")
+    return refused
+
+
+def train(config: TrainConfig, runner: Runner) -> TrainSummary:
+    """Train a model on a release's shards. Raises InputError where there are none, or for an unknown preset."""
+    from warehouse.lake import root_lock
+
+    started = time.monotonic()
+    layout = Layout(Path(config.root))
+    release = shard.resolve_release(layout, config.release)
+    with root_lock(layout.root), recorded(layout, "train", config) as run:
+        name = config.name or f"{config.preset}-r{release:05d}-s{config.seed}"
+        metrics = runner.step("train", model.train, layout, name, release, config, functools.partial(runner.progress))
+        model.register_model(layout, name, config.preset, release, metrics, run.run_id)
+        summary = TrainSummary(
+            model=name,
+            path=str(layout.models / name),
+            preset=config.preset,
+            release=release,
+            seconds=time.monotonic() - started,
+            metrics=metrics,
+        )
+        run.result = summary.as_dict()
+    return summary
+
+
+def evaluate(config: EvaluateConfig, runner: Runner) -> EvaluateSummary:
+    """Measure a model on a release's held-out faces. Raises InputError where there is no such model."""
+    from warehouse.lake import root_lock
+
+    started = time.monotonic()
+    layout = Layout(Path(config.root))
+    release = shard.resolve_release(layout, config.release)
+    folder = model.resolve_model(layout, config.model)
+    with root_lock(layout.root), recorded(layout, "evaluate", config) as run:
+        metrics, left_out = runner.step("evaluate", model.evaluate, layout, folder, release, config)
+        model.register_evaluation(layout, folder.name, release, metrics, run.run_id)
+        summary = EvaluateSummary(
+            model=folder.name, release=release, seconds=time.monotonic() - started, metrics=metrics, left_out=left_out
+        )
+        run.result = summary.as_dict()
+    return summary

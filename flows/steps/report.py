@@ -1,0 +1,54 @@
+"""The report of a root: what the lake says about its newest release, and what training and evaluation left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crawler.files import write_json
+from flows.steps.layout import Layout
+from flows.steps.model_report import newest_model, read_model
+
+logger = logging.getLogger(__name__)
+
+
+def write_report(root: Path) -> Path:
+    """Write ROOT/reports/index.html about the newest release and the newest model; returns its path.
+
+    Raises InputError where there is no lake or no release yet, or where a model's files cannot be read.
+    """
+    from warehouse import lake
+    from warehouse.report.data import read_corpus, read_metrics
+    from warehouse.report.gallery import read_gallery
+    from warehouse.report.page import render_page, write_page
+
+    layout = Layout(Path(root))
+    with contextlib.closing(lake.connect(layout.root)) as con:
+        corpus = read_corpus(con)
+        faces = read_gallery(con, layout.root, corpus.release)
+        folder = newest_model(layout)
+        model = read_model(folder, read_metrics(con, folder.name)) if folder is not None else None
+    return write_page(layout.reports / "index.html", render_page(layout.root, corpus, faces, model))
+
+
+def write_summary(root: Path, figures: Mapping[str, Any]) -> Path:
+    """Merge `figures` into ROOT/reports/summary.json: other keys stay as they are; returns its path."""
+    path = Layout(Path(root)).reports / "summary.json"
+    write_json(path, {**_read_summary(path), **figures})
+    return path
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    """What is there; a file that is no JSON object is replaced, since every figure in it can be measured again."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        logger.warning("%s is replaced, it was no JSON: %s", path, error)
+        return {}
+    return found if isinstance(found, dict) else {}

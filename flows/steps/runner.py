@@ -1,0 +1,163 @@
+"""How steps are run: one call in this process, or one call per shard in worker processes.
+
+The pipeline (`flows/steps/pipeline.py`) knows only the `Runner` protocol. `LocalRunner` serves the command line; the
+Prefect flows have a runner of their own that makes every call a task. Both send the heavy work to a `WorkerPool`.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from typing import Any, Protocol, Self, TypeVar
+
+A = TypeVar("A")
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+# Libraries size their thread pools when they are first imported; several workers with all cores each are many times
+# slower than one thread per worker.
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process was killed from outside (out of memory, by hand). What it had finished is kept."""
+
+
+class Runner(Protocol):
+    """Runs the steps of the pipeline; results come back in the order of the items."""
+
+    def step(self, name: str, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """One call of `fn` in this process."""
+        ...
+
+    def map(self, name: str, fn: Callable[[A], T], items: Sequence[A]) -> list[T]:
+        """One call of `fn` per item (a shard) in worker processes; `fn` and items must pickle."""
+        ...
+
+    def progress(self, name: str, done: float, total: float | None, note: str = "") -> None:
+        """A long step says how far it is; `total` None where nobody knows."""
+        ...
+
+
+class ProgressSink(Protocol):
+    """Where a `LocalRunner` tells its progress (a terminal bar, a log)."""
+
+    def start(self, name: str, total: float | None) -> None: ...
+    def update(self, name: str, done: float, total: float | None, note: str = "") -> None: ...
+    def finish(self, name: str) -> None: ...
+
+
+class LogSink:
+    """Progress as log lines: the beginning and the end of each step."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+
+    def start(self, name: str, total: float | None) -> None:
+        self._started[name] = time.monotonic()
+        logger.info("%s: started%s", name, "" if total is None else f" ({total:g} to do)")
+
+    def update(self, name: str, done: float, total: float | None, note: str = "") -> None:
+        logger.debug("%s: %s of %s %s", name, done, total, note)
+
+    def finish(self, name: str) -> None:
+        logger.info("%s: done in %.1f s", name, time.monotonic() - self._started[name])
+
+
+class WorkerPool:
+    """Spawned worker processes with one thread each for numeric libraries; they end when this process does."""
+
+    def __init__(self, workers: int = 0) -> None:
+        self.workers = workers or os.cpu_count() or 1
+        self._executor: ProcessPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def submit(self, fn: Callable[[A], T], item: A) -> Future[T]:
+        """Queue one call. After a worker has died (BrokenProcessPool in the futures under way) new ones are started."""
+        with self._lock:
+            if self._executor is not None:
+                try:
+                    return self._executor.submit(fn, item)
+                except BrokenProcessPool:
+                    self._executor = None
+            # Started at first use: many commands need no worker.
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
+            return self._executor.submit(fn, item)
+
+    def close(self, *, kill: bool = False) -> None:
+        """Wait for the workers to end; with `kill`, drop what is queued and end them now."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is None:
+            return
+        if kill:
+            for process in list((executor._processes or {}).values()):
+                process.kill()
+        executor.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(kill=kind is not None)
+
+
+def _start_worker() -> None:
+    """In a new worker: one thread per library, and an end when the parent ends, even by SIGKILL."""
+    for name in _ONE_THREAD:
+        os.environ[name] = "1"
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+class LocalRunner:
+    """Runs steps here and shards in a `WorkerPool`, at most two per worker in flight."""
+
+    def __init__(self, pool: WorkerPool, sink: ProgressSink | None = None) -> None:
+        self._pool = pool
+        self._sink = sink or LogSink()
+
+    def step(self, name: str, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        self._sink.start(name, None)
+        result = fn(*args, **kwargs)
+        self._sink.finish(name)
+        return result
+
+    def map(self, name: str, fn: Callable[[A], T], items: Sequence[A]) -> list[T]:
+        self._sink.start(name, len(items))
+        results: dict[int, T] = {}
+        waiting = list(enumerate(items))[::-1]
+        running: dict[Future[T], int] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < 2 * self._pool.workers:
+                    index, item = waiting.pop()
+                    running[self._pool.submit(fn, item)] = index
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    results[running.pop(future)] = future.result()
+                    self._sink.update(name, len(results), len(items))
+        except BrokenProcessPool as error:
+            raise WorkerDiedError(
+                f"a worker process died during {name} (out of memory, or killed): finished parts are kept, "
+                "start the same command again to go on"
+            ) from error
+        self._sink.finish(name)
+        return [results[index] for index in range(len(items))]
+
+    def progress(self, name: str, done: float, total: float | None, note: str = "") -> None:
+        self._sink.update(name, done, total, note)

@@ -1,0 +1,90 @@
+"""Where InsightFace's model packs lie, and whether what lies there is what it should be.
+
+The library accepts a half-unzipped folder and downloads silently where there is none; so the folder, the file and its
+sha256 are checked here first, and the library is given an open session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptface_core.errors import InputError
+
+_LOG = logging.getLogger(__name__)
+
+DEFAULT_PACK = "buffalo_sc"
+ROOT_VARIABLE = "GPTFACE_INSIGHTFACE_ROOT"
+LICENCE = "InsightFace's model packs are for non-commercial research only (its code is MIT)"
+DOWNLOAD_URL = "https://github.com/deepinsight/insightface/releases/download/v0.7/{pack}.zip"
+
+_DET_500M = "5e4447f50245bbd7966bd6c0fa52938c61474a04ec7def48753668a9d8b4ea3a"
+# Detector file and its sha256, of the packs that we know.
+KNOWN_PACKS = {"buffalo_sc": ("det_500m.onnx", _DET_500M)}
+_KNOWN_SHA256 = {sha256 for _, sha256 in KNOWN_PACKS.values()}
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A checked pack: its name, the detector's file and the sha256 of that file."""
+
+    name: str
+    detector: Path
+    sha256: str
+
+
+def pack_folder(pack: str, root: Path | None = None) -> Path:
+    """`<root>/models/<pack>`, as InsightFace lays it out; the folder need not exist."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", pack):
+        raise InputError(f"'{pack}' is no name of a model pack: use letters, digits, '_', '-' and '.'")
+    base = root or Path(os.environ.get(ROOT_VARIABLE) or "~/.insightface")
+    return base.expanduser() / "models" / pack
+
+
+def how_to_get(pack: str, root: Path | None = None) -> str:
+    """One line for `doctor` and for errors: what to download and where to put it."""
+    folder = pack_folder(pack, root)
+    return f"unzip {DOWNLOAD_URL.format(pack=pack)} into {folder} ({LICENCE})"
+
+
+def find_pack(pack: str = DEFAULT_PACK, root: Path | None = None) -> Pack:
+    """The pack, checked.
+
+    Raises:
+        InputError: no folder, no detector in it or several, or another sha256 than the known one.
+    """
+    folder = pack_folder(pack, root)
+    if not folder.is_dir():
+        raise InputError(
+            f"no InsightFace pack '{pack}' at {folder}: {how_to_get(pack, root)}, or use --detector cascade"
+        )
+    detector = _detector_file(pack, folder)
+    sha256 = hashlib.sha256(detector.read_bytes()).hexdigest()
+    known = KNOWN_PACKS.get(pack)
+    if known and sha256 != known[1]:
+        raise InputError(
+            f"{detector} is damaged or another version (sha256 {sha256[:8]}, should be {known[1][:8]}): "
+            f"{how_to_get(pack, root)}"
+        )
+    if not known and sha256 not in _KNOWN_SHA256:
+        _LOG.warning("detector %s of pack '%s' is not one we know (sha256 %s)", detector.name, pack, sha256[:8])
+    return Pack(pack, detector, sha256)
+
+
+def _detector_file(pack: str, folder: Path) -> Path:
+    known = KNOWN_PACKS.get(pack)
+    if known:
+        files = [folder / known[0]] if (folder / known[0]).is_file() else []
+    else:
+        files = sorted(path for path in folder.glob("*.onnx") if path.name.startswith(("det_", "scrfd_")))
+    if len(files) != 1:
+        found = ", ".join(path.name for path in files) or "none"
+        raise InputError(
+            f"pack '{pack}' at {folder} should hold one detector (det_*.onnx or scrfd_*.onnx), found {found}: "
+            f"{how_to_get(pack)}"
+        )
+    return files[0]

@@ -1,0 +1,34 @@
+"""What every test may lean on. The only place that knows where test data lies by default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# A test never talks to the outside, and no tool asks for updates or sends analytics.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+
+def _folder(variable: str, default: Path) -> Path:
+    path = Path(os.environ.get(variable, default))
+    if not path.is_dir():
+        pytest.skip(f"needs real data: {variable} names no folder ({path.name})")
+    return path
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder of real test data (GPTFACE_TEST_DATA); the test is skipped where there is none."""
+    return _folder("GPTFACE_TEST_DATA", _SHARED / "data")
+
+
+@pytest.fixture(scope="session")
+def test_models() -> Path:
+    """Folder of face models for tests (GPTFACE_TEST_MODELS); the test is skipped where there is none."""
+    return _folder("GPTFACE_TEST_MODELS", _SHARED / "models")

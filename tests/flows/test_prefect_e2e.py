@@ -1,0 +1,185 @@
+"""Real server, worker and deployments, as `gptface up` starts them: what a user does in another terminal works."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psutil
+import pytest
+from up_process import Up, start_up
+
+pytestmark = pytest.mark.e2e
+TINY = Path(__file__).with_name("tiny_flow.py")
+BUILD = ("deployment", "run", "build-dataset/local", "--param", "detector=cascade")
+
+
+def _tiny(up: Up, kind: str, shards: int, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TINY), kind, str(shards), str(folder)]
+    return subprocess.run(command, env=up.env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def _run_named(up: Up, words: str) -> str:
+    """Identity of the flow run in the output of `prefect deployment run`."""
+    return words.split("UUID:")[1].split()[0]
+
+
+def _tasks(up: Up, run: str) -> list[dict[str, Any]]:
+    tasks: list[dict[str, Any]] = up.ask("/task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [run]}}})
+    return tasks
+
+
+def _state(up: Up, run: str) -> dict[str, Any]:
+    state: dict[str, Any] = up.ask(f"/flow_runs/{run}")["state"]
+    return state
+
+
+def _until_ended(up: Up, run: str, limit_s: float = 90) -> dict[str, Any]:
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        state = _state(up, run)
+        if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+            return state
+        time.sleep(0.5)
+    raise AssertionError(f"still {state['name']} after {limit_s} s")
+
+
+def test_deployed_build_completes_and_a_plain_duckdb_connection_reads_the_lake(prefect_up: Up) -> None:
+    done = prefect_up.prefect(*BUILD, "--param", "source=sample:120", "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr
+    kept = _count_with_plain_duckdb(prefect_up.root / "lake")
+    assert 20 < kept <= 120
+
+    run = _run_named(prefect_up, done.stdout)
+    names = {task["name"] for task in _tasks(prefect_up, run)}
+    assert {"plan", "consent", "download-00000", "detect-00000", "publish"} <= names
+    artifacts = prefect_up.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    by_key = {artifact["key"]: artifact for artifact in artifacts}
+    assert {"build-summary", "build-reasons", "report"} <= set(by_key)
+    reasons = {row["reason"]: row["pairs"] for row in json.loads(by_key["build-reasons"]["data"])}
+    assert reasons["kept"] == kept
+    assert f"| kept | {kept} |" in by_key["build-summary"]["data"]
+
+    # The second run finds everything done: the same release, no shard downloaded again.
+    again = prefect_up.prefect(*BUILD, "--param", "source=sample:120", "--watch")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert not {"download-00000", "detect-00000"} & {
+        t["name"] for t in _tasks(prefect_up, _run_named(prefect_up, again.stdout))
+    }
+    assert _count_with_plain_duckdb(prefect_up.root / "lake") == kept
+    assert not list(prefect_up.home.iterdir()), "something was written to the user's home"
+
+
+def _count_with_plain_duckdb(lake: Path) -> int:
+    from duckdb_extensions import import_extension
+
+    for extension in ("ducklake", "sqlite_scanner"):
+        import_extension(extension)
+    with duckdb.connect() as con:
+        con.execute(f"ATTACH 'ducklake:sqlite:{lake}/catalog.sqlite' AS lake (READ_ONLY)")
+        row = con.execute("SELECT count(*) FROM lake.corpus").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_users_mistake_fails_the_run_with_one_clear_line(prefect_up: Up, tmp_path: Path) -> None:
+    refused = prefect_up.prefect(*BUILD, "--param", 'settings={"nonsense": 1}')
+    assert refused.returncode != 0
+    assert "'nonsense' was unexpected" in refused.stdout + refused.stderr
+    missing = tmp_path / "missing.csv"
+    failed = prefect_up.prefect(*BUILD, "--param", f"source=list:{missing}", "--watch")
+    assert failed.returncode != 0
+    state = _state(prefect_up, _run_named(prefect_up, failed.stdout))
+    assert state["type"] == "FAILED"
+    assert str(missing) in state["message"]
+    assert len(state["message"].splitlines()) == 1
+
+
+def test_shards_become_named_tasks_with_results_in_order(prefect_up: Up, tmp_path: Path) -> None:
+    done = _tiny(prefect_up, "square", 9, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "found.json").read_text()) == {"total": 10, "found": [i * i for i in range(9)]}
+    assert "detect-00008" in done.stderr
+    assert "plan: 1 of 2 halfway" in done.stderr
+
+
+def test_a_killed_worker_process_costs_a_retry_not_the_run(prefect_up: Up, tmp_path: Path) -> None:
+    done = _tiny(prefect_up, "die_once", 5, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "died").exists()
+    assert json.loads((tmp_path / "found.json").read_text())["found"] == [i * i for i in range(5)]
+
+
+def test_a_fault_is_not_tried_again_and_starts_no_further_shard(prefect_up: Up, tmp_path: Path) -> None:
+    done = _tiny(prefect_up, "reject", 60, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "ValueError: no such thing 'foo'"
+    tries = {path.name: path.read_text() for path in tmp_path.glob("tried-*")}
+    assert set(tries.values()) == {"x"}
+    assert len(tries) < 30
+
+
+@pytest.mark.slow
+def test_cancelling_a_build_stops_all_its_processes(prefect_up: Up) -> None:
+    asked = prefect_up.prefect(*BUILD, "--param", "source=sample:3000", "--param", "root=" + str(prefect_up.root / "x"))
+    run = _run_named(prefect_up, asked.stdout)
+    family = _until_shards_run(prefect_up, run)
+    assert prefect_up.prefect("flow-run", "cancel", run).returncode == 0
+    assert _until_ended(prefect_up, run)["type"] == "CANCELLED"
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+
+
+def _until_shards_run(up: Up, run: str, limit_s: float = 120) -> list[psutil.Process]:
+    """Wait for a shard under way; the run's processes: those that our `up` started beyond its own three."""
+    deadline = time.monotonic() + limit_s
+    while not any(task["name"].startswith(("download-", "detect-")) for task in _tasks(up, run)):
+        assert time.monotonic() < deadline, _state(up, run)
+        time.sleep(0.5)
+    time.sleep(2)
+    family = psutil.Process(up.process.pid).children(recursive=True)
+    engines = [process for process in family if "prefect.engine" in " ".join(process.cmdline())]
+    assert len(engines) == 1
+    workers = engines[0].children(recursive=True)
+    assert workers
+    return [*engines, *workers]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_end_of_up_is_the_end_of_all_its_processes(tmp_path: Path, number: int) -> None:
+    up = start_up(tmp_path)
+    asked = up.prefect(*BUILD, "--param", "source=sample:3000")
+    run = _run_named(up, asked.stdout)
+    _until_shards_run(up, run)
+    family = psutil.Process(up.process.pid).children(recursive=True)
+    assert len(family) >= 5
+    code = up.stop(number)
+    assert code == (0 if number != signal.SIGKILL else -signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive
+
+    # The next `up` on this root knows that the run is over.
+    again = start_up(tmp_path)
+    try:
+        assert _state(again, run)["type"] in ("CRASHED", "CANCELLED", "FAILED")
+    finally:
+        again.stop()
+
+
+@pytest.mark.slow
+def test_up_ends_when_its_server_is_killed(tmp_path: Path) -> None:
+    up = start_up(tmp_path)
+    family = psutil.Process(up.process.pid).children(recursive=True)
+    server = next(process for process in family if "server" in process.cmdline())
+    server.kill()
+    assert up.process.wait(60) == 1
+    assert "the server ended with code -9" in (tmp_path / "up.log").read_text()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive

@@ -1,0 +1,56 @@
+"""A flow over stand-in shards, run as a program against a server: `tiny_flow.py KIND SHARDS FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from prefect import flow
+
+from flows.prefect_runner import PrefectRunner
+from flows.steps.runner import WorkerDiedError
+
+Item = tuple[int, str]
+
+
+def square(item: Item) -> int:
+    return item[0] ** 2
+
+
+def die_once(item: Item) -> int:
+    """The worker of shard 1 is killed the first time."""
+    mark = Path(item[1]) / "died"
+    if item[0] == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+    return item[0] ** 2
+
+
+def reject(item: Item) -> int:
+    """Shard 1 has a fault that no second try mends."""
+    with (Path(item[1]) / f"tried-{item[0]:03d}").open("a") as tries:
+        tries.write("x")
+    if item[0] == 1:
+        raise ValueError("no such thing 'foo'")
+    return item[0]
+
+
+@flow(name="tiny", persist_result=False)
+def tiny(kind: str, shards: int, folder: str) -> None:
+    with PrefectRunner(2) as runner:
+        total = runner.step("plan", lambda count, more=0: count + more, shards, more=1)
+        runner.progress("plan", 1, 2, "halfway")
+        found = runner.map("detect", globals()[kind], [(i, folder) for i in range(shards)])
+    (Path(folder) / "found.json").write_text(json.dumps({"total": total, "found": found}))
+
+
+if __name__ == "__main__":
+    try:
+        tiny(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    except (ValueError, WorkerDiedError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,0 +1,79 @@
+"""A real Prefect set-up as a user gets it: `gptface up` on a free port, with an empty home and a bare PATH."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PREFECT = Path(sys.executable).parent / "prefect"
+UP = "from flows.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Up:
+    """A running `gptface up`."""
+
+    process: subprocess.Popen[bytes]
+    root: Path
+    home: Path
+    env: dict[str, str]
+    api: str
+
+    def prefect(self, *words: str, limit_s: float = 240) -> subprocess.CompletedProcess[str]:
+        """A command of the prefect program, as from another terminal."""
+        command = [str(PREFECT), *words]
+        return subprocess.run(
+            command, env=self.env, cwd=self.home, capture_output=True, text=True, timeout=limit_s, check=False
+        )
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """An answer of the Prefect server: POST with a body, GET without."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.api + path, data=data, headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    def stop(self, number: int = signal.SIGTERM, limit_s: float = 60) -> int:
+        """Send the signal, wait for the end; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(limit_s)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_up(folder: Path, limit_s: float = 240) -> Up:
+    """Start `gptface up` below `folder` and wait until it says that it is ready."""
+    root, home, port = folder / "root", folder / "home", free_port()
+    home.mkdir(exist_ok=True)
+    env = {"HOME": str(home), "PATH": os.defpath, "LANG": "C.UTF-8", "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    log = folder / "up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", UP, "up", "--root", str(root), "--port", str(port)],
+            env=env,
+            cwd=home,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    deadline = time.monotonic() + limit_s
+    while "Ctrl-C stops" not in log.read_text():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"gptface up did not start:\n{log.read_text()}")
+        time.sleep(0.3)
+    return Up(process, root, home, {**env, "PREFECT_HOME": str(folder / "client")}, env["PREFECT_API_URL"])

@@ -1,0 +1,125 @@
+"""Part files of crawls: which there must be, and their way into temporary tables of a DuckDB connection.
+
+A crawl folder is read only when it is complete: `plan/done.json` says how many parts there are, and each must have its
+consent, images and faces. Files that are not named there are never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from warehouse import tables
+from warehouse.errors import InputError
+from warehouse.lake import quoted
+
+# The files that a step writes last: where they are, the part is whole.
+_DONE_MARKERS = (
+    "plan/{part:05d}.captions.parquet",
+    "consent/{part:05d}.parquet",
+    "images/{part:05d}_stats.json",
+    "faces/{part:05d}.pictures.parquet",
+)
+
+
+@dataclass(frozen=True)
+class Crawl:
+    """One complete crawl of one source. `name` is its folder below the root (or its full path outside)."""
+
+    name: str
+    folder: Path
+    parts: int
+
+    def files(self, folder: str, suffix: str) -> list[Path]:
+        return [self.folder / folder / f"{part:05d}{suffix}.parquet" for part in range(self.parts)]
+
+
+def read_crawl(root: Path, folder: Path) -> Crawl:
+    """The crawl in `folder`; raises InputError where it is not complete."""
+    done = folder / "plan" / "done.json"
+    if not done.is_file():
+        raise InputError(f"crawl {folder} has no finished plan: run `gptface build` for its source again")
+    try:
+        parts = int(json.loads(done.read_text("utf-8"))["parts"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{done} cannot be read ({error}): delete it and run `gptface build` again") from error
+    for part in range(parts):
+        for marker in _DONE_MARKERS:
+            if not (folder / marker.format(part=part)).is_file():
+                missing = marker.format(part=part)
+                raise InputError(f"crawl {folder} is incomplete, {missing} is missing: run `gptface build` again")
+    inside = folder.resolve().is_relative_to(root.resolve())
+    name = folder.resolve().relative_to(root.resolve()).as_posix() if inside else folder.resolve().as_posix()
+    return Crawl(name, folder, parts)
+
+
+def stage(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
+    """Read all parts of `crawls` into temporary tables `part_<table>`: the contract's columns, `crawl` and `part`.
+
+    Raises InputError where a file cannot be read, does not fit the contract, or holds a reason outside the enum.
+    """
+    for unit in tables.UNITS:
+        _stage_table(con, unit.parent, unit.folder, unit.suffix, crawls)
+        if unit.child:
+            _stage_table(con, unit.child, unit.folder, unit.child_suffix, crawls)
+    _stage_hosts(con, crawls)
+    for table in ("consent", "images", "pictures"):
+        _check_reasons(con, table)
+
+
+def _stage_table(con: duckdb.DuckDBPyConnection, table: str, folder: str, suffix: str, crawls: list[Crawl]) -> None:
+    _make_table(con, table)
+    for crawl in crawls:
+        _read(con, table, crawl, crawl.files(folder, suffix))
+
+
+def _stage_hosts(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
+    _make_table(con, "hosts")
+    for crawl in crawls:
+        file = crawl.folder / "consent" / "hosts.parquet"
+        _read(con, "hosts", crawl, [file] if file.is_file() else [])
+
+
+def _make_table(con: duckdb.DuckDBPyConnection, table: str) -> None:
+    ddl = f"{tables.column_ddl(table)}, crawl VARCHAR NOT NULL, part INTEGER NOT NULL"
+    con.execute(f"CREATE OR REPLACE TEMP TABLE part_{table} ({ddl})")
+
+
+def _read(con: duckdb.DuckDBPyConnection, table: str, crawl: Crawl, files: list[Path]) -> None:
+    if not files:
+        return
+    names = ", ".join(tables.columns(table))
+    part = "coalesce(try_cast(regexp_extract(filename, '([0-9]{5})[^/]*$', 1) AS INTEGER), 0)"
+    listed = ", ".join(quoted(_unglobbed(file)) for file in files)
+    try:
+        con.execute(
+            f"INSERT INTO part_{table} SELECT {names}, {quoted(crawl.name)}, {part} "
+            f"FROM read_parquet([{listed}], filename = true, union_by_name = false)"
+        )
+    except (
+        duckdb.IOException,
+        duckdb.InvalidInputException,
+        duckdb.BinderException,
+        duckdb.ConversionException,
+        duckdb.ConstraintException,
+    ) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"{table} parts of crawl {crawl.folder} cannot be read: {line}") from error
+
+
+def _unglobbed(file: Path) -> str:
+    """A path that DuckDB's file patterns take literally."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in str(file))
+
+
+def _check_reasons(con: duckdb.DuckDBPyConnection, table: str) -> None:
+    row = con.execute(
+        f"SELECT reason, crawl FROM part_{table} WHERE reason NOT IN (SELECT reason FROM reasons) ORDER BY ALL LIMIT 1"
+    ).fetchone()
+    if row is not None:
+        raise InputError(
+            f"{table} of crawl {row[1]} hold the unknown reason {row[0]!r}: the enum is warehouse.schema.Reason"
+        )
