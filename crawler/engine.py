@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ import pyarrow as pa
 
 FetchRow = Callable[[int, str], tuple[BytesIO | None, str | None]]
 """(position, address) -> (bytes, None) or (None, error line); must not raise."""
+
+
+_LOADING = threading.Lock()  # loading stands modules in for others, which two threads must not do at once
 
 
 class SampleWriter(Protocol):
@@ -66,7 +70,7 @@ def load_downloader() -> types.ModuleType:
     package.__path__ = [str(folder)]
     # Its logger imports wandb, but uses it only when asked to report there.
     wandb = sys.modules.get("wandb") or types.ModuleType("wandb")
-    with _standing_in(img2dataset=package, wandb=wandb):
+    with _LOADING, _standing_in(img2dataset=package, wandb=wandb):
         logger = _load("img2dataset.logger", folder / "logger.py")
         with _standing_in(img2dataset__logger=logger):
             return _load("img2dataset.downloader", folder / "downloader.py")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
+from crawler.markup import cut_where_too_deep, decode_html
 from warehouse.schema import CaptionKind
 
 if TYPE_CHECKING:
@@ -60,32 +61,12 @@ def extract_page(html: bytes, page_url: str, headers: Sequence[tuple[str, str]] 
     from selectolax.lexbor import LexborHTMLParser
 
     lower = [(name.lower(), value) for name, value in headers]
-    tree = LexborHTMLParser(decode_html(html[:MAX_HTML_BYTES], dict(lower).get("content-type", "")))
+    text = decode_html(html[:MAX_HTML_BYTES], dict(lower).get("content-type", ""))
+    tree = LexborHTMLParser(cut_where_too_deep(text))
     directives = page_directives(lower, _metas(tree))
     tree.root.strip_tags(["script", "style", "template"]) if tree.root is not None else None
     base = _base(tree, page_url)
     return Page(tuple(_pictures(tree, base)), tuple(_links(tree, base)), directives)
-
-
-def decode_html(html: bytes, content_type: str = "") -> str:
-    """Bytes -> text: byte-order mark, then the header's charset, then UTF-8 where it fits, then <meta> or detection.
-
-    Bytes beyond ASCII that are valid UTF-8 are hardly ever anything else, whatever <meta> says.
-    """
-    from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
-
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
-        if html.startswith(mark):
-            return html[len(mark) :].decode(encoding, "replace")
-    _, _, charset = content_type.lower().partition("charset=")
-    named = map_encoding_to_html5(charset.split(";")[0].strip(" \"'"), fallback_utf8=False) if charset else None
-    if named is None:
-        try:
-            return html.decode("utf-8")
-        except UnicodeDecodeError:
-            named = detect_encoding(html, from_html_meta=True) or "utf-8"
-    text: str = bytes_to_str(html, named, errors="replace")
-    return text
 
 
 def page_directives(headers: Iterable[tuple[str, str]], metas: Iterable[tuple[str, str]]) -> str:

@@ -8,8 +8,6 @@ no longer than a dead one.
 from __future__ import annotations
 
 import http.client
-import io
-import socket
 import ssl
 import threading
 import time
@@ -17,17 +15,17 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 from urllib.parse import urljoin
 
 from crawler.address import Address, AddressError, parse_address, resolve
+from crawler.transport import CHUNK_BYTES, Connection, Sink, connect
 from warehouse.schema import Reason
 
 USER_AGENT_TOKEN = "gptface"
-USER_AGENT = f"{USER_AGENT_TOKEN}/0.1 (+face-language dataset builder; robots.txt token: {USER_AGENT_TOKEN})"
+USER_AGENT = f"{USER_AGENT_TOKEN}/0.1 (face-language dataset builder; robots.txt token: {USER_AGENT_TOKEN})"
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CHUNK_BYTES = 64 * 1024
 _DRAIN_BYTES = 64 * 1024  # an error page up to this size is read so that the connection can be used again
 _KEPT_PER_THREAD = 8  # open connections per thread; the longest unused is closed
 
@@ -82,104 +80,6 @@ class Hooks:
     truncate: bool = False
 
 
-class _DeadlineIO(io.RawIOBase):
-    """Reads from a socket, waiting at most until the connection's deadline."""
-
-    def __init__(self, owner: _DeadlineSocket) -> None:
-        self._owner = owner
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._owner.arm()
-        return self._owner.sock.recv_into(buffer)
-
-
-class _DeadlineSocket:
-    """The part of a socket that http.client uses, under one deadline."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.deadline = 0.0
-
-    def arm(self) -> None:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("time is up")
-        self.sock.settimeout(left)
-
-    def makefile(self, *_: object, **__: object) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineIO(self), _CHUNK_BYTES)
-
-    def sendall(self, data: bytes) -> None:
-        self.arm()
-        self.sock.sendall(data)
-
-    def close(self) -> None:
-        """http.client closes its socket when the server will, with the body still to be read: see _Connection.shut."""
-
-
-def _connect(address: Address, config: FetchConfig, context: ssl.SSLContext, deadline: float) -> _DeadlineSocket:
-    """Connect to the first of the vetted IP addresses that answers; TLS is verified against the name."""
-    error: OSError = OSError("no address")
-    for ip in resolve(address, config.allow_private):
-        left = min(config.connect_s, deadline - time.monotonic())
-        if left <= 0:
-            raise TimeoutError("time is up before the connection stands")
-        try:
-            sock = socket.create_connection((ip, address.port), timeout=left)
-        except OSError as failure:
-            error = failure
-            continue
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if address.scheme == "https":
-                sock = context.wrap_socket(sock, server_hostname=address.host)
-        except OSError:
-            sock.close()
-            raise
-        return _DeadlineSocket(sock)
-    raise error
-
-
-class _Sink:
-    """Collects a body, decoding gzip and deflate; `full` as soon as sent or decoded bytes exceed the cap."""
-
-    def __init__(self, coding: str, cap: int) -> None:
-        self.body = bytearray()
-        self.full = False
-        self._cap = cap
-        self._sent = 0
-        self._inflate = zlib.decompressobj(wbits=47) if coding in {"gzip", "x-gzip", "deflate"} else None
-
-    def write(self, chunk: bytes) -> None:
-        self._sent += len(chunk)
-        if self._inflate is None:
-            self.body += chunk
-        elif not self._inflate.eof:  # never inflate more than one byte over the cap: a bomb stays small
-            self.body += self._inflate.decompress(chunk, self._cap + 1 - len(self.body))
-        self.full = max(self._sent, len(self.body)) > self._cap
-
-    @property
-    def is_cut_short(self) -> bool:
-        return self._inflate is not None and self._sent > 0 and not self._inflate.eof
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, address: Address, sock: _DeadlineSocket) -> None:
-        super().__init__(address.host, address.port)
-        self.guard = sock
-        self.sock = cast(Any, sock)
-        self.auto_open = 0  # never reconnect behind our back: that would skip the address check
-        self.fresh = True
-
-    def shut(self) -> None:
-        """Close the connection for good."""
-        self.close()
-        self.guard.sock.close()
-
-
 class Fetcher:
     """Guarded GET requests; safe to share between threads. Close it when done."""
 
@@ -187,7 +87,7 @@ class Fetcher:
         self.config = config
         self._context = ssl.create_default_context()
         self._local = threading.local()
-        self._all: set[_Connection] = set()
+        self._all: set[Connection] = set()
         self._lock = threading.Lock()
 
     def __enter__(self) -> Fetcher:
@@ -227,7 +127,7 @@ class Fetcher:
 
     def _hop(self, url: str, hooks: Hooks, until: float) -> tuple[int, Headers, bytes]:
         status: int | None = None
-        connection: _Connection | None = None
+        connection: Connection | None = None
         try:
             address = parse_address(url)
             connection, response = self._send(address, until)
@@ -254,7 +154,7 @@ class Fetcher:
             self._drop(connection)
         return status, headers, body
 
-    def _send(self, address: Address, until: float) -> tuple[_Connection, http.client.HTTPResponse]:
+    def _send(self, address: Address, until: float) -> tuple[Connection, http.client.HTTPResponse]:
         """Send the request; a kept connection that the server has closed meanwhile is replaced once."""
         connection = self._take(address, until)
         try:
@@ -266,7 +166,7 @@ class Fetcher:
         connection = self._open(address, until)
         return connection, self._request(connection, address, until)
 
-    def _request(self, connection: _Connection, address: Address, until: float) -> http.client.HTTPResponse:
+    def _request(self, connection: Connection, address: Address, until: float) -> http.client.HTTPResponse:
         connection.guard.deadline = until
         try:
             connection.putrequest("GET", address.target, skip_host=True, skip_accept_encoding=True)
@@ -287,8 +187,8 @@ class Fetcher:
         declared = response.length
         if declared is not None and declared > cap and not truncate:
             raise FetchError(Reason.TOO_LARGE, f"{declared} bytes announced, at most {cap}", response.status)
-        sink = _Sink((response.getheader("Content-Encoding") or "identity").strip().lower(), cap)
-        while not sink.full and (chunk := response.read(_CHUNK_BYTES)):
+        sink = Sink((response.getheader("Content-Encoding") or "identity").strip().lower(), cap)
+        while not sink.full and (chunk := response.read(CHUNK_BYTES)):
             sink.write(chunk)
         if sink.full:
             response.will_close = True  # the rest stays unread
@@ -307,36 +207,38 @@ class Fetcher:
 
     # Kept connections, per thread.
 
-    def _pool(self) -> OrderedDict[str, _Connection]:
+    def _pool(self) -> OrderedDict[str, Connection]:
         if not hasattr(self._local, "pool"):
             self._local.pool = OrderedDict()
-        return cast("OrderedDict[str, _Connection]", self._local.pool)
+        return cast("OrderedDict[str, Connection]", self._local.pool)
 
-    def _take(self, address: Address, until: float) -> _Connection:
+    def _take(self, address: Address, until: float) -> Connection:
         connection = self._pool().pop(address.authority, None)
         if connection is None:
             return self._open(address, until)
         connection.fresh = False
         return connection
 
-    def _open(self, address: Address, until: float) -> _Connection:
+    def _open(self, address: Address, until: float) -> Connection:
         try:
-            connection = _Connection(address, _connect(address, self.config, self._context, until))
+            ips = resolve(address, self.config.allow_private)
+            sock = connect(address, ips, self.config.connect_s, self._context, until)
         except TimeoutError as error:
             raise FetchError(Reason.TIMEOUT, f"no connection to {address.authority} in time") from error
         except OSError as error:
             raise FetchError(Reason.CONNECT, f"cannot connect to {address.authority}: {error}"[:300]) from error
+        connection = Connection(address, sock)
         with self._lock:
             self._all.add(connection)
         return connection
 
-    def _keep(self, address: Address, connection: _Connection) -> None:
+    def _keep(self, address: Address, connection: Connection) -> None:
         pool = self._pool()
         pool[address.authority] = connection
         if len(pool) > _KEPT_PER_THREAD:
             self._drop(pool.popitem(last=False)[1])
 
-    def _drop(self, connection: _Connection | None) -> None:
+    def _drop(self, connection: Connection | None) -> None:
         if connection is not None:
             connection.shut()
             with self._lock:

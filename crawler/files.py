@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; it takes the place of `path` when the block ends well, and goes when not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # one name: what a killed run left is written over
     try:
         yield temporary
         temporary.replace(path)

@@ -116,12 +116,14 @@ def write_plan(
     shutil.rmtree(plan_dir, ignore_errors=True)
     work = plan_dir / ".work"
     work.mkdir(parents=True)
-    seen = _spool(candidates, source, work)
-    if seen == 0:
-        shutil.rmtree(plan_dir)
-        raise InputError(f"source {source} gave no picture: nothing to build from")
-    summary = _cut(work, plan_dir, part_urls, source, known)
-    shutil.rmtree(work)
+    try:
+        if _spool(candidates, source, work) == 0:
+            raise InputError(f"source {source} gave no picture: nothing to build from")
+        summary = _cut(work, plan_dir, part_urls, source, known)
+        shutil.rmtree(work)
+    except BaseException:  # a source that cannot be read leaves nothing behind
+        shutil.rmtree(plan_dir, ignore_errors=True)
+        raise
     write_json(plan_dir / "done.json", asdict(summary))
     logger.info("plan: %d pairs, %d addresses in %d parts", summary.pairs, summary.urls, summary.parts)
     return summary

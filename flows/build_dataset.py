@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import flow
 
 from flows.parameters import SAMPLE_SOURCE, BuildSettings, Detector
@@ -30,8 +32,10 @@ def build_dataset(
     from flows.prefect_runner import PrefectRunner
     from flows.steps import pipeline
     from flows.steps.config import BuildConfig, default_root, from_dict
+    from flows.steps.report import write_report
 
     chosen = {"source": source, "root": root or default_root(), "detector": detector, "refresh": refresh}
     config = from_dict(BuildConfig, chosen | settings.model_dump())
     with PrefectRunner(config.workers) as runner:
-        show_build(pipeline.build(config, runner))
+        summary = pipeline.build(config, runner)
+        show_build(summary, runner.step("report", write_report, Path(config.root)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import flow
 
 
-@flow(name="evaluate-gptface", flow_run_name="evaluate-{model}", persist_result=False)
+@flow(name="evaluate-gptface", flow_run_name="evaluate", persist_result=False)
 def evaluate_gptface(
     root: str | None = None, model: str = "", release: int = 0, labels: str = "", seed: int = 0
 ) -> None:
@@ -15,14 +17,16 @@ def evaluate_gptface(
         root: dataset root; GPTFACE_ROOT, else ./gptface-data.
         model: a name below ROOT/models, or a path; empty for the newest.
         release: whose held-out faces; 0 for the newest.
-        labels: Parquet with attribute labels and opposed captions by row_id; without it there is no probe.
+        labels: Parquet with attribute labels and opposed captions by row_id; empty for those that the build wrote.
         seed: of all randomness.
     """
     from flows.prefect_artifacts import show_evaluation
     from flows.prefect_runner import PrefectRunner
     from flows.steps import pipeline
     from flows.steps.config import EvaluateConfig, default_root
+    from flows.steps.report import write_report
 
     config = EvaluateConfig(root=root or default_root(), model=model, release=release, labels=labels, seed=seed)
     with PrefectRunner() as runner:
-        show_evaluation(pipeline.evaluate(config, runner), config.root)
+        summary = pipeline.evaluate(config, runner)
+        show_evaluation(summary, runner.step("report", write_report, Path(config.root)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import flow
 
 from flows.parameters import SAMPLE_SOURCE, BuildSettings, Detector
@@ -34,8 +36,10 @@ def nightly_retrain(
     from flows.prefect_runner import PrefectRunner
     from flows.steps.config import BuildConfig, default_root, from_dict
     from flows.steps.nightly import retrain
+    from flows.steps.report import write_report
 
     chosen = {"source": source, "root": root or default_root(), "detector": detector, "refresh": True}
     config = from_dict(BuildConfig, chosen | settings.model_dump())
     with PrefectRunner(config.workers) as runner:
-        show_night(retrain(config, preset, seed, runner))
+        night = retrain(config, preset, seed, runner)
+        show_night(night, runner.step("report", write_report, Path(config.root)))

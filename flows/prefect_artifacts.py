@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flows.steps.pipeline import BuildSummary, EvaluateSummary, TrainSummary
 
 
-def show_build(summary: BuildSummary) -> None:
+def show_build(summary: BuildSummary, report: Path) -> None:
     """Summary, table of reasons and link to the report of a build."""
     news = "published" if summary.is_new else "unchanged"
     rows = {
@@ -28,34 +28,36 @@ def show_build(summary: BuildSummary) -> None:
         "seconds": summary.seconds,
         "root": summary.root,
     }
-    _markdown("build-summary", f"Release {summary.release} of `{summary.source}`, {news}", rows)
+    title = f"Release {summary.release} of `{summary.source}`, {news}"
+    _markdown("build-summary", title, "What the build found and left", rows)
     show_reasons(summary.reasons)
-    link_report(summary.root)
+    link_report(report)
 
 
-def show_model(summary: TrainSummary, root: str) -> None:
+def show_model(summary: TrainSummary, report: Path) -> None:
     """Figures of a training and link to the report."""
     rows = {"preset": summary.preset, "release": summary.release, "seconds": summary.seconds, **summary.metrics}
-    _markdown("training-summary", f"Model `{summary.model}`", rows)
-    link_report(root)
+    _markdown("training-summary", f"Model `{summary.model}`", "What the training reached", rows)
+    link_report(report)
 
 
-def show_evaluation(summary: EvaluateSummary, root: str) -> None:
+def show_evaluation(summary: EvaluateSummary, report: Path) -> None:
     """A model's figures, each beside its baseline, and link to the report."""
     table = [{"metric": name, **metric} for name, metric in summary.metrics.items()]
     create_table_artifact(table, key="evaluation-metrics", description=f"Figures of {summary.model} on held-out faces")
-    rows = {name: metric["value"] for name, metric in summary.metrics.items()}
+    rows: dict[str, Any] = {name: metric["value"] for name, metric in summary.metrics.items()}
     left_out = {f"left out: {name}": reason for name, reason in summary.left_out.items()}
-    _markdown("evaluation-summary", f"Model `{summary.model}` on release {summary.release}", {**rows, **left_out})
-    link_report(root)
+    title = f"Model `{summary.model}` on release {summary.release}"
+    _markdown("evaluation-summary", title, "Figures on held-out faces", rows | left_out)
+    link_report(report)
 
 
-def show_night(night: NightSummary) -> None:
+def show_night(night: NightSummary, report: Path) -> None:
     """What a night did, both models' figures side by side, and the build."""
     create_markdown_artifact(night.sentence(), key="night-summary", description="What this night did")
     if comparison := night.comparison():
         create_table_artifact(comparison, key="night-comparison", description="Challenger beside the last model")
-    show_build(night.built)
+    show_build(night.built, report)
 
 
 def show_reasons(reasons: Mapping[str, int]) -> None:
@@ -66,12 +68,12 @@ def show_reasons(reasons: Mapping[str, int]) -> None:
     create_table_artifact(table, key="build-reasons", description="One decision per pair: kept, or why not")
 
 
-def link_report(root: str) -> None:
+def link_report(report: Path) -> None:
     """The report where `gptface up` serves it, else as a file."""
-    report = Path(root).resolve() / "reports" / "index.html"
+    report = report.resolve()
     served = os.environ.get("GPTFACE_REPORT_URL", "")
-    is_served = bool(served) and Path(os.environ.get("GPTFACE_ROOT", "")).resolve() == Path(root).resolve()
-    link = served if is_served else report.as_uri()
+    is_served = bool(served) and report.parent == Path(os.environ.get("GPTFACE_ROOT", "")).resolve() / "reports"
+    link = f"{served}{report.name}" if is_served else report.as_uri()
     create_link_artifact(link, link_text="Report", key="report", description=f"The report lies at {report}")
 
 
@@ -82,8 +84,8 @@ def markdown_table(rows: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _markdown(key: str, title: str, rows: Mapping[str, Any]) -> None:
-    create_markdown_artifact(f"# {title}\n\n{markdown_table(rows)}\n", key=key, description=title)
+def _markdown(key: str, title: str, description: str, rows: Mapping[str, Any]) -> None:
+    create_markdown_artifact(f"## {title}\n\n{markdown_table(rows)}\n", key=key, description=description)
 
 
 def _flat(rows: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -43,6 +43,13 @@ def shard_name(step: str, item: object, position: int) -> str:
     return f"{step}-{number:05d}"
 
 
+def progress_line(done: float, total: float | None, note: str) -> str:
+    """How far a step is, in words; where nobody knows the total, the note alone says it."""
+    if total is None:
+        return note or f"{done:g}"
+    return f"{done:g} of {total:g}{', ' if note else ''}{note}"
+
+
 def end_with_worker() -> None:
     """Where a Prefect worker started this process: end when the worker is gone, even by SIGKILL.
 
@@ -119,8 +126,7 @@ class PrefectRunner:
         if time.monotonic() - self._said < PROGRESS_EVERY_S:
             return
         self._said = time.monotonic()
-        of = "" if total is None else f" of {total:g}"
-        get_run_logger().info("%s: %g%s %s", name, done, of, note)
+        get_run_logger().info("%s: %s", name, progress_line(done, total, note))
 
     def _shard_task(
         self, name: str, fn: Callable[[A], T], item: A, position: int, failed: threading.Event

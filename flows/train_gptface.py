@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import flow
 
 
@@ -22,7 +24,9 @@ def train_gptface(
     from flows.prefect_runner import PrefectRunner
     from flows.steps import pipeline
     from flows.steps.config import TrainConfig, default_root
+    from flows.steps.report import write_report
 
     config = TrainConfig(root=root or default_root(), preset=preset, name=name, release=release, seed=seed)
     with PrefectRunner() as runner:
-        show_model(pipeline.train(config, runner), config.root)
+        summary = pipeline.train(config, runner)
+        show_model(summary, runner.step("report", write_report, Path(config.root)))

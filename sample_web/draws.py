@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ _T = TypeVar("_T")
 def uniforms(*key: int | str, count: int) -> list[float]:
     """`count` numbers in [0, 1), spread evenly, from SHAKE-128 of the key."""
     digest = hashlib.shake_128("/".join(map(str, key)).encode()).digest(4 * count)
-    return [int.from_bytes(digest[i : i + 4], "big") / 2**32 for i in range(0, 4 * count, 4)]
+    return [word / 2**32 for word in struct.unpack(f">{count}I", digest)]
 
 
 def seed_of(*key: int | str) -> int:

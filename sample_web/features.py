@@ -140,12 +140,12 @@ def mouth(pen: Pen, look: Look, smiling: bool) -> None:
 
 
 def _smile(pen: Pen, look: Look) -> None:
-    y, w = look.mouth_y, look.mouth_width * 1.05
+    y, w = look.mouth_y, look.mouth_width * 1.1
     top = curve((-w, y - 0.14), (0.0, y + 0.02), (w, y - 0.14))
-    bottom = curve((w, y - 0.14), (0.0, y + 0.56), (-w, y - 0.14))
+    bottom = curve((w, y - 0.14), (0.0, y + 0.62), (-w, y - 0.14))
     pen.fill(np.concatenate([moved(top, 0.0, -0.05), moved(bottom, 0.0, 0.05)]), look.lips, 0.06)
     pen.fill(np.concatenate([top, bottom]), (70.0, 18.0, 24.0), 0.06)
-    teeth = curve((w * 0.93, y - 0.11), (0.0, y + 0.36), (-w * 0.93, y - 0.11))
+    teeth = curve((w * 0.93, y - 0.11), (0.0, y + 0.42), (-w * 0.93, y - 0.11))
     pen.fill(np.concatenate([moved(top * np.array([0.93, 1.0]), 0.0, 0.01), teeth]), _WHITE, 0.06)
     corner = curve((w * 1.02, y - 0.24), (w * 1.18, y - 0.14), (w * 1.1, y - 0.02))
     pen.stroke(np.stack([corner, mirrored(corner)]), scaled(look.skin, 0.74), 0.035)

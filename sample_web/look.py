@@ -10,12 +10,12 @@ from sample_web.draw import Colour
 
 # Six skin tones, light to dark. The darkest is lit as a photographer would: detectors need the relief, not the tone.
 _SKIN: tuple[Colour, ...] = (
-    (236, 203, 182),
-    (228, 186, 157),
+    (238, 200, 174),
+    (229, 184, 151),
     (212, 164, 128),
-    (188, 134, 98),
-    (158, 106, 76),
-    (132, 86, 62),
+    (190, 137, 101),
+    (168, 114, 83),
+    (146, 96, 70),
 )
 _HAIR: dict[str, Colour] = {
     "black": (28, 25, 30),
@@ -125,7 +125,7 @@ def sample_look(rng: np.random.Generator, hair_colour: str, skin_tone: int) -> L
         neckline=int(rng.integers(3)),
         light_x=0.45 * u[18],
         light_y=-0.35 + 0.15 * u[19],
-        skin_light=0.72 + 0.02 * skin_tone,
+        skin_light=0.72 + 0.025 * skin_tone,
         relief=1.0 + 0.12 * skin_tone,
         side_light=0.10 * (u[20] + 1),
         light_angle=3.1416 * u[21],

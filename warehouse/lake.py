@@ -142,13 +142,13 @@ def open_for_writing(root: Path | str) -> duckdb.DuckDBPyConnection:
     """A writing connection to the lake of a root, which is made where there is none (see `create`)."""
     root = Path(root)
     (root / "lake" / "data").mkdir(parents=True, exist_ok=True)
+    _adopt_moved_root(root)
     with lake_errors(root):
         con = _attach(root, read_only=False)
         try:
             con.execute(f"USE {LAKE}")
             if _check_format(con, root) != tables.FORMAT_VERSION or not _reasons_are_current(con):
                 _make_tables(con)
-            _adopt_moved_root(con, root)
         except (duckdb.Error, InputError):
             con.close()
             raise
@@ -250,12 +250,20 @@ def _travel(con: duckdb.DuckDBPyConnection, root: Path, at: int) -> None:
         con.execute(f"CREATE TEMP VIEW {name} AS {select}")
 
 
-def _adopt_moved_root(con: duckdb.DuckDBPyConnection, root: Path) -> None:
+def _adopt_moved_root(root: Path) -> None:
     """Tell the catalogue of a moved root where its files are now, so that plain connections find them too.
 
-    Through DuckDB: a second SQLite in this process would drop the first one's file locks when it closes.
+    Through DuckDB's SQLite: a second SQLite library in this process would drop the first one's file locks on closing.
     """
-    catalogue, here = f"__ducklake_metadata_{LAKE}.ducklake_metadata", quoted(data_path(root))
-    found = con.execute(f"SELECT count(*) FROM {catalogue} WHERE key = 'data_path' AND value <> {here}").fetchone()
-    if found and found[0]:
-        con.execute(f"UPDATE {catalogue} SET value = {here} WHERE key = 'data_path'")
+    if not catalog_path(root).is_file():
+        return
+    with lake_errors(root), duckdb.connect(config=_CONFIG) as con:
+        load_extension(con, "sqlite_scanner")
+        con.execute(f"ATTACH {quoted(str(catalog_path(root)))} AS catalogue (TYPE sqlite)")
+        try:
+            found = con.execute("SELECT value FROM catalogue.ducklake_metadata WHERE key = 'data_path'").fetchone()
+        except duckdb.CatalogException:  # a crash came before DuckLake made its own tables: they are made next
+            return
+        if found and found[0] != data_path(root):
+            here = quoted(data_path(root))
+            con.execute(f"UPDATE catalogue.ducklake_metadata SET value = {here} WHERE key = 'data_path'")

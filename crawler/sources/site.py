@@ -67,7 +67,7 @@ def _crawl(seeds: list[str], limits: CrawlLimits, folder: Path) -> dict[str, Any
     """Run the spider process to its end; returns its report."""
     job = {"seeds": seeds, "limits": asdict(limits), "parent": os.getpid()}
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    command = [sys.executable, "-m", "crawler.sources.site_spider", str(folder)]
+    command = [sys.executable, "-m", "crawler.sources.site_process", str(folder)]
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment())
         try:

@@ -1,21 +1,16 @@
-"""The process that crawls a site: `python -m crawler.sources.site_spider FOLDER`.
+"""Scrapy's part of a site crawl: the spider and what guards its requests.
 
-FOLDER/job.json names seeds and limits; FOLDER/candidates.jsonl and FOLDER/report.json (last) are the result. Pages
-are visited level by level, each level in the order of its addresses, so a static site under the same budgets always
-gives the same set of pages, whatever the order of answers.
+Pages are visited level by level, each level in the order of its addresses, so a static site under the same budgets
+always gives the same set of pages, whatever the order of answers.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TextIO
 
 import scrapy
@@ -24,13 +19,12 @@ from scrapy.crawler import CrawlerProcess
 from scrapy.exceptions import DontCloseSpider, IgnoreRequest
 from scrapy.linkextractors import IGNORED_EXTENSIONS
 
-from crawler.address import AddressError, authority_of, parse_address, resolve
+from crawler.address import authority_of
 from crawler.consent import forbids_following
-from crawler.extract import MAX_HTML_BYTES, absolute, extract_page
-from crawler.fetch import USER_AGENT, FetchConfig, Fetcher, FetchError, Hooks
-from crawler.robots import ROBOTS_MAX_BYTES, RobotsGate
+from crawler.extract import MAX_HTML_BYTES, extract_page
+from crawler.fetch import USER_AGENT
+from crawler.robots import RobotsGate
 from crawler.sources.base import CrawlLimits
-from warehouse.schema import Reason
 
 logger = logging.getLogger(__name__)
 
@@ -196,63 +190,8 @@ def _settings(crawl: Crawl) -> dict[str, Any]:
     }
 
 
-def _die_with(parent: int) -> None:
-    """End this process when its parent has gone, also when it was killed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(3)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _reached(seeds: list[str], fetcher: Fetcher, gate: RobotsGate) -> tuple[list[str], str]:
-    """The seeds' final addresses after redirects, and "" or one line that says why the crawl cannot start."""
-    final: list[str] = []
-    for seed in seeds:
-        try:
-            resolve(parse_address(seed), fetcher.config.allow_private)
-            verdict = gate.verdict(seed)
-            if verdict.reason is Reason.ROBOTS_TXT:
-                return [], f"{verdict.evidence} on {seed}: choose pages that its owner lets us read"
-            if not verdict.allowed:
-                return [], _unreachable(seed, verdict.evidence)
-            answer = fetcher.get(seed, Hooks(truncate=True))
-        except (AddressError, FetchError) as error:
-            return [], _unreachable(seed, error.detail, error.reason)
-        if answer.status // 100 != 2:
-            return [], _unreachable(seed, f"HTTP {answer.status}")
-        final.append(absolute(answer.url, answer.url) or answer.url)
-    return final, ""
-
-
-def _unreachable(seed: str, detail: str, reason: Reason | None = None) -> str:
-    if reason is Reason.PRIVATE_ADDRESS:
-        return f"cannot crawl {seed}: {detail}; add --allow-private if this is your own site"
-    return f"cannot reach {seed}: {detail}; check the address and that the site is up"
-
-
-def main(folder: Path) -> None:
-    """Crawl as FOLDER/job.json says."""
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    _die_with(int(job["parent"]))
-    limits = CrawlLimits(**job["limits"])
-    config = FetchConfig(total_s=limits.timeout_s, max_bytes=ROBOTS_MAX_BYTES, allow_private=limits.allow_private)
-    with Fetcher(config) as fetcher, (folder / "candidates.jsonl").open("w", encoding="utf-8") as output:
-        gate = RobotsGate(fetcher)
-        seeds, error = _reached(list(job["seeds"]), fetcher, gate)
-        crawl = Crawl(limits, gate, {authority_of(seed) for seed in seeds}, sorted(set(seeds)), output)
-        crawl.seen.update(crawl.level)
-        if not error:
-            process = CrawlerProcess(_settings(crawl))
-            process.crawl(PageSpider, crawl=crawl)
-            process.start()
-    report = {"error": error, "pages": crawl.pages, "pictures": crawl.pictures, "bytes": crawl.bytes, "cut": crawl.cut}
-    temporary = folder / "report.tmp"
-    temporary.write_text(json.dumps(report), encoding="utf-8")
-    temporary.replace(folder / "report.json")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def run(crawl: Crawl) -> None:
+    """Crawl to the end, in this process; may be called once per process (Twisted's reactor)."""
+    process = CrawlerProcess(_settings(crawl))
+    process.crawl(PageSpider, crawl=crawl)
+    process.start()

@@ -73,7 +73,7 @@ def stop_children(children: Sequence[Child], grace_s: float = 15.0) -> None:
                 child.process.wait(grace_s)
             except subprocess.TimeoutExpired:
                 logger.warning("%s did not stop within %.0f s and is killed", child.name, grace_s)
-        _end(family)
+        _end(family, min(grace_s, 5.0))
         child.process.wait()
 
 
@@ -85,7 +85,7 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _end(family: Sequence[psutil.Process]) -> None:
+def _end(family: Sequence[psutil.Process], grace_s: float) -> None:
     # psutil compares creation times first, so a number that another process has got meanwhile is never signalled.
     left = [process for process in family if process.is_running()]
     for action in (psutil.Process.terminate, psutil.Process.kill):
@@ -94,7 +94,7 @@ def _end(family: Sequence[psutil.Process]) -> None:
                 action(process)
             except psutil.NoSuchProcess:
                 continue
-        _, left = psutil.wait_procs(left, timeout=5)
+        _, left = psutil.wait_procs(left, timeout=grace_s)
 
 
 def _death_signal_setter() -> Callable[[], None] | None:

@@ -32,15 +32,20 @@ def demo(
 
 def up(
     root: Root = DEFAULT_ROOT,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect page.")] = 4200,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Prefect page; 0 for any.")] = 4200,
 ) -> None:
     """Start Prefect here: server, work pool, deployments and a worker. Ctrl-C stops all of it.
 
     Example: gptface up, then in another terminal: prefect deployment run build-dataset/local --watch
     """
+    from flows.cli.ui import fail
+    from flows.cli.up import StartError
     from flows.cli.up import up as run
 
-    run(root, port)
+    try:
+        run(root, port)
+    except StartError as error:
+        fail(str(error), code=1)
 
 
 def doctor(root: Root = DEFAULT_ROOT) -> None:

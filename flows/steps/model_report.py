@@ -106,7 +106,7 @@ def _charts(history: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
         rows = [row for row in history if str(row.get("stage", "training")) == stage]
         names = list(dict.fromkeys(name for row in rows for name, value in row.items() if _is_number(value)))
         for word, title in _CURVES:
-            chosen = [name for name in names if word in name][:4]
+            chosen = [name for name in names if word in name][:5]
             curves = [(_words(n, word), [(float(r["step"]), float(r[n])) for r in rows if n in r]) for n in chosen]
             chart = line_chart(_title(f"{_words(stage)}: {title}"), curves)
             charts += [chart] if chart else []

@@ -48,11 +48,13 @@ def ffhq_frame(points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float
 
 
 def frame_to_crop(points: ArrayLike, size_px: int = CROP_PX) -> NDArray[np.float64]:
-    """(2, 3) matrix from pixel centres of the picture to pixel centres of the crop (a similarity transform)."""
+    """(2, 3) similarity from pixel indices (centres) of the picture to pixel indices of the crop, as OpenCV wants it.
+
+    Points are continuous coordinates: pixel i covers [i, i + 1), so its index i stands for i + 0.5.
+    """
     centre, right, down = ffhq_frame(points)
     scale = size_px / (2 * float(np.hypot(*right)))
     rotation = np.stack([right / np.hypot(*right), down / np.hypot(*down)])
-    # Pixel i covers [i, i + 1): its centre is i + 0.5, hence the halves.
     shift = size_px / 2 - 0.5 - scale * rotation @ (centre - 0.5)
     return np.hstack([scale * rotation, shift[:, None]])
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from crawler.extract import absolute, decode_html, extract_page, largest_of_srcset
+from crawler.extract import absolute, extract_page, largest_of_srcset
+from crawler.markup import decode_html
 from warehouse.schema import CaptionKind
 
 URL = "https://example.org/people/index.html"
@@ -155,11 +158,18 @@ def test_absolute_refuses_what_is_no_web_address() -> None:
     assert absolute("http://b.example", URL) == "http://b.example/"
 
 
-def test_damaged_and_deep_html_is_survived() -> None:
-    assert addresses("<div>" * 20_000 + '<img src="a.jpg">') == ["https://example.org/people/a.jpg"]
+def test_damaged_html_is_survived() -> None:
     assert addresses('<p><img src="a.jpg" <b>></table></p></html><img src=b.jpg') != []
     assert extract_page(b"", URL).pictures == ()
     assert extract_page(bytes(range(256)) * 100, URL).pictures == ()
+
+
+def test_nesting_without_end_costs_no_time() -> None:
+    started = time.monotonic()
+    assert addresses('<img src="a.jpg">' + "<div>" * 1_000_000) == ["https://example.org/people/a.jpg"]
+    assert time.monotonic() - started < 5
+    flat = "<p>text<br>" * 10_000 + "<div><b>x</b></div>" * 10_000 + '<img src="a.jpg">'
+    assert addresses(flat) == ["https://example.org/people/a.jpg"]
 
 
 def test_text_is_safe_for_tables() -> None:

@@ -1,21 +1,55 @@
-"""One running `gptface up` for the tests that only use it."""
+"""A small web and a lake built from it, shared by the tests of the flows."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from up_process import Up, start_up
 
-# Whatever imports prefect in a test writes here, not to the user's home.
-os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="gptface-test-prefect-")
+from sample_web.server import SampleWeb
+
+IMAGES = 150
+Gptface = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def command(*words: object) -> list[str]:
+    """The `gptface` command line as a list, whatever is on PATH."""
+    return [sys.executable, "-c", "from flows.cli import main; main()", *map(str, words)]
+
+
+def build_command(url: str, root: Path) -> list[str]:
+    """A build of the small web in several parts and shards, so that there is something to interrupt."""
+    options = ["--root", root, "--detector", "cascade", "--allow-private", "--page-delay-s", 0, "--part-urls", 30]
+    return command("build", f"site:{url}", *options, "--samples-per-shard", 25)
 
 
 @pytest.fixture(scope="session")
-def prefect_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    up = start_up(tmp_path_factory.mktemp("up"))
-    yield up
-    if up.process.poll() is None:
-        up.stop()
+def gptface() -> Gptface:
+    """Run `gptface WORDS` and return what it printed and its exit code."""
+
+    def run(*words: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
+        return subprocess.run(
+            command(*words), capture_output=True, text=True, timeout=timeout, env=environment, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_web() -> Iterator[SampleWeb]:
+    with SampleWeb(images=IMAGES) as web:
+        yield web
+
+
+@pytest.fixture(scope="session")
+def built_root(small_web: SampleWeb, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root that one undisturbed `gptface build` made."""
+    root = tmp_path_factory.mktemp("built")
+    done = subprocess.run(build_command(small_web.url, root), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return root

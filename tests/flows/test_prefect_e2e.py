@@ -7,17 +7,29 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import psutil
 import pytest
-from up_process import Up, start_up
+
+from tests.flows.up_process import Up, start_up
 
 pytestmark = pytest.mark.e2e
 TINY = Path(__file__).with_name("tiny_flow.py")
 BUILD = ("deployment", "run", "build-dataset/local", "--param", "detector=cascade")
+
+
+@pytest.fixture(scope="module")
+def prefect_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One `gptface up` for the tests that only use it."""
+    up = start_up(tmp_path_factory.mktemp("up"))
+    yield up
+    if up.process.poll() is None:
+        up.stop()
 
 
 def _tiny(up: Up, kind: str, shards: int, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -25,7 +37,7 @@ def _tiny(up: Up, kind: str, shards: int, folder: Path) -> subprocess.CompletedP
     return subprocess.run(command, env=up.env, capture_output=True, text=True, timeout=120, check=False)
 
 
-def _run_named(up: Up, words: str) -> str:
+def _run_named(words: str) -> str:
     """Identity of the flow run in the output of `prefect deployment run`."""
     return words.split("UUID:")[1].split()[0]
 
@@ -56,7 +68,7 @@ def test_deployed_build_completes_and_a_plain_duckdb_connection_reads_the_lake(p
     kept = _count_with_plain_duckdb(prefect_up.root / "lake")
     assert 20 < kept <= 120
 
-    run = _run_named(prefect_up, done.stdout)
+    run = _run_named(done.stdout)
     names = {task["name"] for task in _tasks(prefect_up, run)}
     assert {"plan", "consent", "download-00000", "detect-00000", "publish"} <= names
     artifacts = prefect_up.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
@@ -65,15 +77,24 @@ def test_deployed_build_completes_and_a_plain_duckdb_connection_reads_the_lake(p
     reasons = {row["reason"]: row["pairs"] for row in json.loads(by_key["build-reasons"]["data"])}
     assert reasons["kept"] == kept
     assert f"| kept | {kept} |" in by_key["build-summary"]["data"]
+    link = by_key["report"]["data"].split("(")[1].rstrip(")")
+    with urllib.request.urlopen(link, timeout=30) as page:  # `gptface up` serves the report
+        assert page.read() == (prefect_up.root / "reports" / "index.html").read_bytes()
+    assert not (prefect_up.home / ".prefect").exists()  # Prefect's state lies below the root
 
-    # The second run finds everything done: the same release, no shard downloaded again.
-    again = prefect_up.prefect(*BUILD, "--param", "source=sample:120", "--watch")
+
+@pytest.mark.slow
+def test_a_second_build_finds_everything_done(prefect_up: Up) -> None:
+    source = (*BUILD, "--param", "source=sample:120", "--watch")
+    first = prefect_up.prefect(*source)
+    assert first.returncode == 0, first.stdout + first.stderr
+    kept = _count_with_plain_duckdb(prefect_up.root / "lake")
+    again = prefect_up.prefect(*source)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert not {"download-00000", "detect-00000"} & {
-        t["name"] for t in _tasks(prefect_up, _run_named(prefect_up, again.stdout))
-    }
+    tasks = {task["name"] for task in _tasks(prefect_up, _run_named(again.stdout))}
+    assert "publish" in tasks
+    assert not {"download-00000", "detect-00000"} & tasks
     assert _count_with_plain_duckdb(prefect_up.root / "lake") == kept
-    assert not list(prefect_up.home.iterdir()), "something was written to the user's home"
 
 
 def _count_with_plain_duckdb(lake: Path) -> int:
@@ -95,27 +116,22 @@ def test_a_users_mistake_fails_the_run_with_one_clear_line(prefect_up: Up, tmp_p
     missing = tmp_path / "missing.csv"
     failed = prefect_up.prefect(*BUILD, "--param", f"source=list:{missing}", "--watch")
     assert failed.returncode != 0
-    state = _state(prefect_up, _run_named(prefect_up, failed.stdout))
+    state = _state(prefect_up, _run_named(failed.stdout))
     assert state["type"] == "FAILED"
     assert str(missing) in state["message"]
     assert len(state["message"].splitlines()) == 1
 
 
-def test_shards_become_named_tasks_with_results_in_order(prefect_up: Up, tmp_path: Path) -> None:
-    done = _tiny(prefect_up, "square", 9, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "found.json").read_text()) == {"total": 10, "found": [i * i for i in range(9)]}
-    assert "detect-00008" in done.stderr
-    assert "plan: 1 of 2 halfway" in done.stderr
-
-
-def test_a_killed_worker_process_costs_a_retry_not_the_run(prefect_up: Up, tmp_path: Path) -> None:
-    done = _tiny(prefect_up, "die_once", 5, tmp_path)
+def test_shards_are_named_tasks_in_order_and_a_killed_worker_costs_a_retry(prefect_up: Up, tmp_path: Path) -> None:
+    done = _tiny(prefect_up, "die_once", 6, tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "died").exists()
-    assert json.loads((tmp_path / "found.json").read_text())["found"] == [i * i for i in range(5)]
+    assert json.loads((tmp_path / "found.json").read_text()) == {"total": 7, "found": [0, 1, 4, 9, 16, 25]}
+    assert "detect-00005" in done.stderr
+    assert "plan: 1 of 2, halfway" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_fault_is_not_tried_again_and_starts_no_further_shard(prefect_up: Up, tmp_path: Path) -> None:
     done = _tiny(prefect_up, "reject", 60, tmp_path)
     assert done.returncode == 1
@@ -128,7 +144,7 @@ def test_a_fault_is_not_tried_again_and_starts_no_further_shard(prefect_up: Up, 
 @pytest.mark.slow
 def test_cancelling_a_build_stops_all_its_processes(prefect_up: Up) -> None:
     asked = prefect_up.prefect(*BUILD, "--param", "source=sample:3000", "--param", "root=" + str(prefect_up.root / "x"))
-    run = _run_named(prefect_up, asked.stdout)
+    run = _run_named(asked.stdout)
     family = _until_shards_run(prefect_up, run)
     assert prefect_up.prefect("flow-run", "cancel", run).returncode == 0
     assert _until_ended(prefect_up, run)["type"] == "CANCELLED"
@@ -156,7 +172,7 @@ def _until_shards_run(up: Up, run: str, limit_s: float = 120) -> list[psutil.Pro
 def test_the_end_of_up_is_the_end_of_all_its_processes(tmp_path: Path, number: int) -> None:
     up = start_up(tmp_path)
     asked = up.prefect(*BUILD, "--param", "source=sample:3000")
-    run = _run_named(up, asked.stdout)
+    run = _run_named(asked.stdout)
     _until_shards_run(up, run)
     family = psutil.Process(up.process.pid).children(recursive=True)
     assert len(family) >= 5

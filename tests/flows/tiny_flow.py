@@ -17,10 +17,6 @@ from flows.steps.runner import WorkerDiedError
 Item = tuple[int, str]
 
 
-def square(item: Item) -> int:
-    return item[0] ** 2
-
-
 def die_once(item: Item) -> int:
     """The worker of shard 1 is killed the first time."""
     mark = Path(item[1]) / "died"

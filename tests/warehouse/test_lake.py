@@ -109,8 +109,8 @@ def test_two_processes_that_register_at_once_both_land(tmp_path: Path) -> None:
     lake.create(tmp_path)
     code = (
         "import datetime as dt, sys; from warehouse.register import register\n"
-        "for i in range(3): register(sys.argv[1], 'runs', dict(run_id=f'{sys.argv[2]}{i}', kind='k', status='s', host='h',"
-        " started_at=dt.datetime.now(dt.UTC), code_version='v', config='{}'), patience_s=60)"
+        "row = dict(kind='', status='', host='', started_at=dt.datetime.now(dt.UTC), code_version='', config='{}')\n"
+        "for i in range(3): register(sys.argv[1], 'runs', row | {'run_id': f'{sys.argv[2]}{i}'}, patience_s=60)"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in "ab"]
     assert [process.wait() for process in processes] == [0, 0]

@@ -36,6 +36,7 @@ SHOTS = [
     Shot("good1", page="no", refused="page_opted_out"),
     Shot("good1", page="p1", face_px=80.0, score=0.63),
     Shot("gone", failed="http_client_error"),
+    Shot("web-page", failed="not_an_image"),
     Shot("broken", decode="truncated_image"),
     Shot("crowd", faces=3),
     Shot("landscape", faces=0),
@@ -126,7 +127,7 @@ def test_figures_equal_those_of_sql(root: Path, page: str) -> None:
 
 def test_funnel_falls_from_all_pairs_to_the_kept_ones(root: Path) -> None:
     corpus, _ = _read(root)
-    assert [step.pairs for step in corpus.funnel] == [19, 17, 16, 15, 12, 11, 10]
+    assert [step.pairs for step in corpus.funnel] == [20, 18, 16, 15, 12, 11, 10]
     assert corpus.with_face == 15  # several and tiny faces, no caption, the copy, and the one that is refused
 
 

@@ -123,7 +123,7 @@ def histogram_chart(h: Histogram) -> Chart | None:
 def line_chart(
     title: str, series: Sequence[tuple[str, Sequence[tuple[float, float]]]], x_label: str = "step", note: str = ""
 ) -> Chart | None:
-    """Curves of `(name, [(x, y), ...])`, at most 4; values that are not finite are left out. None without any point."""
+    """Curves of `(name, [(x, y), ...])`, at most 5; values that are not finite are left out. None without any point."""
     finite = [(name, [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b)]) for name, points in series]
     curves = [(name, _thin(points)) for name, points in finite if points]
     if not curves:

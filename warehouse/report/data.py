@@ -16,7 +16,7 @@ from warehouse.report.reasons import sentence
 BINS = 24
 # What is left after each stage of the rules, in words.
 _STAGE_LABELS = {
-    "consent": "allowed to ask for",
+    "consent": "allowed",
     "transfer": "downloaded",
     "picture": "decoded, large enough",
     "face": "one good face",
@@ -169,13 +169,18 @@ def _counted(con: duckdb.DuckDBPyConnection, table: str, column: str) -> tuple[t
 
 
 def _funnel(con: duckdb.DuckDBPyConnection, pairs: int) -> tuple[Step, ...]:
+    """Pairs left after each stage. What the download itself saw to be no picture never counts as downloaded."""
     rows = con.execute("""
-        WITH stages AS (
-            SELECT r.stage, min(r.stage_order) AS position, coalesce(sum(f.pairs), 0)::BIGINT AS dropped
-            FROM reasons r LEFT JOIN funnel f ON f.reason = r.reason WHERE r.reason <> 'kept' GROUP BY r.stage)
-        SELECT stage, (sum(dropped) OVER (ORDER BY position))::BIGINT FROM stages ORDER BY position""")
+        WITH dropped AS (
+            SELECT CASE WHEN stage = 'picture' AND i.status <> 'ok' THEN 'transfer' ELSE stage END AS stage
+            FROM decisions d JOIN reasons USING (reason) JOIN pairs p USING (row_id) LEFT JOIN images i USING (url_id)
+            WHERE NOT d.kept),
+        counted AS (SELECT stage, count(*) AS n FROM dropped GROUP BY stage),
+        stages AS (SELECT stage, min(stage_order) AS position FROM reasons WHERE stage <> 'kept' GROUP BY stage)
+        SELECT stage, coalesce(sum(n) OVER (ORDER BY position), 0)::BIGINT
+        FROM stages LEFT JOIN counted USING (stage) ORDER BY position""").fetchall()
     steps = [Step("pairs found", pairs, 1.0 if pairs else 0.0)]
-    for stage, dropped in rows.fetchall():
+    for stage, dropped in rows:
         left = pairs - int(dropped)
         steps.append(Step(_STAGE_LABELS.get(stage, stage), left, left / pairs if pairs else 0.0))
     return tuple(steps)

@@ -1,0 +1,171 @@
+"""Pictures <-> discrete codes: an auto-encoder with finite scalar quantisation (FSQ, Mentzer et al. 2023).
+
+FSQ rounds each of a few bounded channels to a fixed set of levels: no codebook to collapse, no commitment loss. The
+stem is one linear map per patch, so every layer works at the token grid, where a CPU spends its time in matrix
+products rather than in convolutions over many pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gptface_core.config import FORMAT_VERSION, ImageTokenizerConfig
+from gptface_core.errors import InputError
+
+WEIGHTS, SETTINGS = "image_tokenizer.safetensors", "image_tokenizer.json"
+
+
+class FSQ(nn.Module):
+    """Finite scalar quantiser: (..., D) real numbers <-> integer codes below prod(levels)."""
+
+    levels: Tensor
+    basis: Tensor
+
+    def __init__(self, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        sizes = torch.tensor(levels)
+        self.register_buffer("levels", sizes, persistent=False)
+        self.register_buffer("basis", torch.cumprod(torch.cat([torch.ones(1).long(), sizes[:-1]]), 0), persistent=False)
+
+    def quantise(self, z: Tensor) -> Tensor:
+        """Rounded coordinates in [-1, 1], with the gradient of the bounded ones (straight-through)."""
+        half = (self.levels - 1) * (1 + 1e-3) / 2
+        # An even number of levels is symmetric only after a shift by half a step (FSQ, section 3).
+        offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
+        bounded = torch.tanh(z + torch.atanh(offset / half)) * half - offset
+        rounded = bounded + (bounded.round() - bounded).detach()
+        return rounded / (self.levels // 2)
+
+    def to_codes(self, coordinates: Tensor) -> Tensor:
+        steps = (coordinates * (self.levels // 2)).round().long() + self.levels // 2
+        return (steps * self.basis).sum(-1)
+
+    def to_coordinates(self, codes: Tensor) -> Tensor:
+        steps = (codes[..., None] // self.basis) % self.levels
+        half = self.levels // 2
+        return (steps - half).float() / half
+
+
+class ResidualBlock(nn.Module):
+    """Depthwise 3x3 convolution, then a two-layer perceptron per position (ConvNeXt's block); (B, H, W, C)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.spatial(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x + self.down(F.gelu(self.up(self.norm(h))))
+
+
+class ImageTokenizer(nn.Module):
+    """`encode`: pictures -> codes; `decode`: codes -> pictures. Pictures are float (B, 3, P, P) in [0, 1]."""
+
+    def __init__(self, config: ImageTokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        pixels, width = 3 * config.patch_px**2, config.width
+        self.fsq = FSQ(config.levels)
+        self.stem = nn.Linear(pixels, width)
+        self.encoder = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
+        self.to_latent = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(config.levels)))
+        self.from_latent = nn.Linear(len(config.levels), width)
+        self.decoder = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, pixels))
+
+    def latent(self, pictures: Tensor) -> Tensor:
+        """Quantised coordinates (B, G, G, D) with straight-through gradient."""
+        p, g = self.config.patch_px, self.config.grid
+        patches = pictures.reshape(-1, 3, g, p, g, p).permute(0, 2, 4, 1, 3, 5).reshape(-1, g, g, 3 * p * p)
+        return self.fsq.quantise(self.to_latent(self.encoder(self.stem(2 * patches - 1))))
+
+    def from_coordinates(self, coordinates: Tensor) -> Tensor:
+        """(B, G, G, D) -> pictures (B, 3, P, P), not clipped (the loss wants the gradient)."""
+        p, g = self.config.patch_px, self.config.grid
+        patches = self.head(self.decoder(self.from_latent(coordinates)))
+        pictures = patches.reshape(-1, g, g, 3, p, p).permute(0, 3, 1, 4, 2, 5).reshape(-1, 3, g * p, g * p)
+        return (pictures + 1) / 2
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.from_coordinates(self.latent(pictures))
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """(B, 3, P, P) -> codes (B, G*G), row by row."""
+        return self.fsq.to_codes(self.latent(pictures)).flatten(1)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, G*G) -> pictures (B, 3, P, P) in [0, 1]."""
+        g = self.config.grid
+        return self.from_coordinates(self.fsq.to_coordinates(codes).reshape(-1, g, g, len(self.config.levels))).clamp(0, 1)
+
+    def digest(self) -> str:
+        """32 hex digits over configuration and weights: what the tokens on disk are keyed by."""
+        state = hashlib.blake2b(json.dumps(asdict(self.config), sort_keys=True).encode(), digest_size=16)
+        for name, tensor in sorted(self.state_dict().items()):
+            state.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return state.hexdigest()
+
+    def save(self, folder: Path, **extra: Any) -> None:
+        """Weights and settings into `folder`, settings last; `extra` goes beside the settings (metrics, keys)."""
+        state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+        save_file(state, folder / (WEIGHTS + ".tmp"))
+        os.replace(folder / (WEIGHTS + ".tmp"), folder / WEIGHTS)
+        settings = {"version": FORMAT_VERSION, "kind": "fsq", "config": asdict(self.config), **extra}
+        temporary = folder / (SETTINGS + ".tmp")
+        temporary.write_text(json.dumps(settings, indent=1, sort_keys=True), encoding="utf-8")
+        os.replace(temporary, folder / SETTINGS)
+
+    @classmethod
+    def load(cls, folder: Path) -> ImageTokenizer:
+        """Raises InputError where `folder` holds no tokenizer, or one of another version."""
+        settings = read_settings(folder)
+        config = ImageTokenizerConfig(**{**settings["config"], "levels": tuple(settings["config"]["levels"])})
+        tokenizer = cls(config)
+        try:
+            tokenizer.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{folder / WEIGHTS} cannot be read: train the model again") from error
+        return tokenizer.eval()
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The tokenizer's settings file; InputError where it is missing, damaged or of another version."""
+    try:
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        version = settings["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} holds no image tokenizer ({SETTINGS}): name the folder of a trained model") from error
+    if version != FORMAT_VERSION:
+        raise InputError(f"{folder} has model format {version}, this program reads {FORMAT_VERSION}: train it again")
+    return dict(settings)
+
+
+def reconstruction_loss(output: Tensor, target: Tensor, gradient_weight: float) -> Tensor:
+    """L1 + L2 + L1 of horizontal and vertical differences at three scales, which keeps edges such as lips and frames."""
+    loss = F.l1_loss(output, target) + F.mse_loss(output, target)
+    for scale in (1, 2, 4):
+        a, b = (F.avg_pool2d(x, scale) if scale > 1 else x for x in (output, target))
+        for dim in (2, 3):
+            loss = loss + gradient_weight / 3 * F.l1_loss(a.diff(dim=dim), b.diff(dim=dim))
+    return loss
+
+
+def batches(count: int, size: int) -> Iterator[slice]:
+    """Slices that cut `count` rows into runs of at most `size`."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -1,0 +1,65 @@
+"""The losses, and who is paired with whom: pure functions.
+
+L = L_MILM + lambda_m L_ITM + L_ITC. Masked modelling is taken on matched pairs alone; matching sees matched and
+mismatched pairs masked by one law; the contrastive term (ALBEF, Li et al. 2021, here with one encoder) is our addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Indices = npt.NDArray[np.int64]
+
+
+def masked_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean negative log-likelihood in nats over masked slots: logits (M, V), targets (M,). Zero where M = 0."""
+    if len(targets) == 0:
+        return logits.sum() * 0.0  # keeps the graph, so gradients are zeros and not missing
+    return F.cross_entropy(logits, targets)
+
+
+def itm_loss(logits: Tensor, matched: Tensor, smoothing: float = 0.1) -> Tensor:
+    """Cross-entropy of (B, 2) logits against `matched` (B,) 0 or 1, labels smoothed."""
+    return F.cross_entropy(logits, matched, label_smoothing=smoothing)
+
+
+def info_nce(image: Tensor, text: Tensor, log_temperature: Tensor, same: Tensor) -> Tensor:
+    """Symmetric InfoNCE over unit vectors (B, P).
+
+    `same` (B, B) is True where two rows have one caption: those share the target, as calling a picture a negative of
+    the very caption it has would be noise.
+    """
+    logits = image @ text.T * log_temperature.exp()
+    target = same.to(logits.dtype)
+    target = target / target.sum(1, keepdim=True)
+    by_image = -(target * F.log_softmax(logits, 1)).sum(1).mean()
+    by_text = -(target * F.log_softmax(logits.T, 1)).sum(1).mean()
+    return (by_image + by_text) / 2
+
+
+def same_caption(keys: Sequence[int] | Indices) -> Tensor:
+    """(B, B) True where the caption keys agree."""
+    tensor = torch.as_tensor(np.asarray(keys))
+    return tensor[:, None] == tensor[None, :]
+
+
+def mismatch(keys: Indices, rng: np.random.Generator, share: float = 0.5) -> tuple[Indices, npt.NDArray[np.bool_]]:
+    """Half the rows get another row's caption, never one with an equal caption.
+
+    Returns `source` (B,), the row that each caption comes from, and `matched` (B,). A row for which the batch holds no
+    different caption stays matched.
+    """
+    count = len(keys)
+    source, matched = np.arange(count), np.ones(count, bool)
+    for row in rng.permutation(count)[: round(share * count)]:
+        others = np.flatnonzero(keys != keys[row])
+        if len(others):
+            source[row] = others[rng.integers(len(others))]
+            matched[row] = False
+    return source, matched

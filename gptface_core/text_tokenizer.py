@@ -1,0 +1,95 @@
+"""Captions <-> token ids: CLIP's byte-pair encoding as open_clip ships it, its vocabulary pruned to the corpus.
+
+The merges are CLIP's, so a caption is always cut the same way; pruning only renumbers the tokens that occur, because a
+table of 49,408 rows costs a small model more than its transformer. A token outside the vocabulary becomes `<unk>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gptface_core.config import FORMAT_VERSION
+from gptface_core.errors import InputError
+
+FILE = "text_tokenizer.json"
+UNKNOWN = 0  # id of <unk>; ids here count from 0, the model shifts them past its special tokens
+
+
+def _clip() -> Any:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer()
+
+
+class TextTokenizer:
+    """`encode` and `decode` between captions and ids 0..size-1 (0 is `<unk>`)."""
+
+    def __init__(self, clip_ids: Sequence[int]) -> None:
+        self.clip_ids = tuple(clip_ids)  # id i+1 of ours is CLIP's clip_ids[i]
+        self._ours = {clip_id: i + 1 for i, clip_id in enumerate(self.clip_ids)}
+
+    @cached_property
+    def _bpe(self) -> Any:
+        return _clip()
+
+    @property
+    def size(self) -> int:
+        return len(self.clip_ids) + 1
+
+    @classmethod
+    def from_corpus(cls, captions: Iterable[str]) -> TextTokenizer:
+        """The tokens of these captions, the most frequent first (ties by CLIP's number: deterministic)."""
+        bpe, counts = _clip(), Counter[int]()
+        for caption, times in Counter(captions).items():
+            for clip_id in bpe.encode(caption):
+                counts[clip_id] += times
+        tokenizer = cls(sorted(counts, key=lambda i: (-counts[i], i)))
+        tokenizer.__dict__["_bpe"] = bpe
+        return tokenizer
+
+    @classmethod
+    def full(cls) -> TextTokenizer:
+        """All of CLIP's vocabulary but its two special tokens, which the model has of its own."""
+        bpe = _clip()
+        return cls([i for i in range(bpe.vocab_size) if i not in bpe.all_special_ids])
+
+    def encode(self, caption: str, limit: int | None = None) -> list[int]:
+        """Ids of a caption, cut to `limit`."""
+        return [self._ours.get(i, UNKNOWN) for i in self._bpe.encode(caption)][:limit]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        known = [self.clip_ids[i - 1] for i in ids if 0 < i < self.size]
+        return str(self._bpe.decode(known)).strip()
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of `text` with a token that the corpus never showed: the model cannot know them."""
+        return [word for word in text.split() if UNKNOWN in self.encode(word)]
+
+    def digest(self) -> str:
+        return hashlib.blake2b(json.dumps(self.clip_ids).encode(), digest_size=16).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        words = [self._bpe.decoder[i] for i in self.clip_ids]  # for the reader; loading needs the numbers alone
+        document = {"version": FORMAT_VERSION, "bpe": "open_clip", "clip_ids": self.clip_ids, "tokens": words}
+        temporary = folder / (FILE + ".tmp")
+        temporary.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+        os.replace(temporary, folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> TextTokenizer:
+        """Raises InputError where `folder` holds no text vocabulary, or one of another version."""
+        try:
+            document = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            version, clip_ids = document["version"], [int(i) for i in document["clip_ids"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{folder} holds no text vocabulary ({FILE}): name the folder of a trained model") from error
+        if version != FORMAT_VERSION:
+            raise InputError(f"{folder} has model format {version}, this program reads {FORMAT_VERSION}: train it again")
+        return cls(clip_ids)
