@@ -112,7 +112,9 @@ class ImageTokenizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, G*G) -> pictures (B, 3, P, P) in [0, 1]."""
         g = self.config.grid
-        return self.from_coordinates(self.fsq.to_coordinates(codes).reshape(-1, g, g, len(self.config.levels))).clamp(0, 1)
+        return self.from_coordinates(self.fsq.to_coordinates(codes).reshape(-1, g, g, len(self.config.levels))).clamp(
+            0, 1
+        )
 
     def digest(self) -> str:
         """32 hex digits over configuration and weights: what the tokens on disk are keyed by."""
@@ -150,7 +152,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         version = settings["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder} holds no image tokenizer ({SETTINGS}): name the folder of a trained model") from error
+        raise InputError(
+            f"{folder} holds no image tokenizer ({SETTINGS}): name the folder of a trained model"
+        ) from error
     if version != FORMAT_VERSION:
         raise InputError(f"{folder} has model format {version}, this program reads {FORMAT_VERSION}: train it again")
     return dict(settings)

@@ -89,7 +89,11 @@ class TextTokenizer:
             document = json.loads((folder / FILE).read_text(encoding="utf-8"))
             version, clip_ids = document["version"], [int(i) for i in document["clip_ids"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder} holds no text vocabulary ({FILE}): name the folder of a trained model") from error
+            raise InputError(
+                f"{folder} holds no text vocabulary ({FILE}): name the folder of a trained model"
+            ) from error
         if version != FORMAT_VERSION:
-            raise InputError(f"{folder} has model format {version}, this program reads {FORMAT_VERSION}: train it again")
+            raise InputError(
+                f"{folder} has model format {version}, this program reads {FORMAT_VERSION}: train it again"
+            )
         return cls(clip_ids)

@@ -1,4 +1,4 @@
-"""Parameters of the pipeline as frozen dataclasses: every value has a default or is asked for, unknown keys are errors."""
+"""Parameters of the pipeline as frozen dataclasses: values have defaults or are asked for, unknown keys are errors."""
 
 from __future__ import annotations
 

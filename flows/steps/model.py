@@ -52,7 +52,7 @@ def evaluate(layout: Layout, folder: Path, release: int, config: EvaluateConfig)
 
 
 def resolve_model(layout: Layout, model: str) -> Path:
-    """Folder of a trained model: a name below ROOT/models, a path, or the newest. Raises ConfigError where none fits."""
+    """Folder of a trained model: a name below ROOT/models, a path, or the newest; ConfigError where none fits."""
     if model:
         for folder in (layout.models / model, Path(model)):
             if (folder / DONE_FILE).is_file():
