@@ -23,7 +23,7 @@ class ImageTokenizerConfig:
     image_px: int = 64
     grid: int = 8
     levels: tuple[int, ...] = (8, 8, 4)
-    width: int = 192
+    width: int = 128
     blocks: int = 2  # residual blocks on each side of the quantiser
 
     def __post_init__(self) -> None:
@@ -78,10 +78,10 @@ class MaskingConfig:
 
 @dataclass(frozen=True)
 class TokenizerTraining:
-    steps: int = 300
-    batch: int = 32
-    learning_rate: float = 2e-3
-    gradient_weight: float = 1.0  # of the multi-scale gradient loss
+    steps: int = 700
+    batch: int = 16
+    learning_rate: float = 3e-3
+    gradient_weight: float = 0.3  # of the multi-scale gradient loss
 
 
 @dataclass(frozen=True)

@@ -58,18 +58,19 @@ class FSQ(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Depthwise 3x3 convolution, then a two-layer perceptron per position (ConvNeXt's block); (B, H, W, C)."""
+    """Depthwise 3x3 convolution, then a two-layer perceptron per position; (B, H, W, C)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.norm_spatial = nn.LayerNorm(width)
         self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, 2 * width)
         self.down = nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.spatial(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + self.down(F.gelu(self.up(self.norm(h))))
+        x = x + self.spatial(self.norm_spatial(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x + self.down(F.gelu(self.up(self.norm(x)), approximate="tanh"))
 
 
 class ImageTokenizer(nn.Module):
@@ -82,16 +83,19 @@ class ImageTokenizer(nn.Module):
         self.fsq = FSQ(config.levels)
         self.stem = nn.Linear(pixels, width)
         self.encoder = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
-        self.to_latent = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(config.levels)))
+        self.to_latent = nn.Linear(width, len(config.levels))
+        # Unit variance before the quantiser: without it most codes are never used (measured: 15 of 256, with it all).
+        self.spread = nn.BatchNorm1d(len(config.levels), affine=False)
         self.from_latent = nn.Linear(len(config.levels), width)
         self.decoder = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, pixels))
+        self.head = nn.Linear(width, pixels)
 
     def latent(self, pictures: Tensor) -> Tensor:
         """Quantised coordinates (B, G, G, D) with straight-through gradient."""
         p, g = self.config.patch_px, self.config.grid
         patches = pictures.reshape(-1, 3, g, p, g, p).permute(0, 2, 4, 1, 3, 5).reshape(-1, g, g, 3 * p * p)
-        return self.fsq.quantise(self.to_latent(self.encoder(self.stem(2 * patches - 1))))
+        latent = self.to_latent(self.encoder(self.stem(2 * patches - 1)))
+        return self.fsq.quantise(self.spread(latent.flatten(0, 2)).view_as(latent))
 
     def from_coordinates(self, coordinates: Tensor) -> Tensor:
         """(B, G, G, D) -> pictures (B, 3, P, P), not clipped (the loss wants the gradient)."""

@@ -32,15 +32,19 @@ def itm_loss(logits: Tensor, matched: Tensor, smoothing: float = 0.1) -> Tensor:
 def info_nce(image: Tensor, text: Tensor, log_temperature: Tensor, same: Tensor) -> Tensor:
     """Symmetric InfoNCE over unit vectors (B, P).
 
-    `same` (B, B) is True where two rows have one caption: those share the target, as calling a picture a negative of
-    the very caption it has would be noise.
+    `same` (B, B) is True where picture i has the caption of row j: those share the target, as calling a picture a
+    negative of the very caption it has would be noise. A row or column without any is left out.
     """
     logits = image @ text.T * log_temperature.exp()
+    return (_soft_cross_entropy(logits, same) + _soft_cross_entropy(logits.T, same.T)) / 2
+
+
+def _soft_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
+    """Mean over rows with at least one True of the cross-entropy against the uniform law over the True ones."""
     target = same.to(logits.dtype)
-    target = target / target.sum(1, keepdim=True)
-    by_image = -(target * F.log_softmax(logits, 1)).sum(1).mean()
-    by_text = -(target * F.log_softmax(logits.T, 1)).sum(1).mean()
-    return (by_image + by_text) / 2
+    count = target.sum(1)
+    loss = -(target * F.log_softmax(logits, 1)).sum(1) / count.clamp(min=1)
+    return (loss * (count > 0)).sum() / (count > 0).sum().clamp(min=1)
 
 
 def same_caption(keys: Sequence[int] | Indices) -> Tensor:

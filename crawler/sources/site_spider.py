@@ -185,6 +185,7 @@ def _settings(crawl: Crawl) -> dict[str, Any]:
         "REDIRECT_MAX_TIMES": 5,
         "COOKIES_ENABLED": False,
         "TELNETCONSOLE_ENABLED": False,
+        "REMOTE_CONTROL_ENABLED": False,  # a listening port, and files in the home folder
         "HTTPERROR_ALLOW_ALL": False,
         "LOG_LEVEL": "INFO",
     }

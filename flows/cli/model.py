@@ -59,7 +59,7 @@ def evaluate(
 def edit(
     photo: Annotated[Path, typer.Argument(help="Picture with one face.")],
     prompt: Annotated[str, typer.Option(help="What the face should look like, e.g. 'smiling'.")],
-    region: Annotated[str, typer.Option(help="Region to fill: mouth, eyes, hair, beard, lower-face or all.")] = "all",
+    region: Annotated[str, typer.Option(help="Region to fill: mouth, eyes, hair, beard, lower-face or all.")] = "mouth",
     root: Root = DEFAULT_ROOT,
     model: Annotated[str, typer.Option(help="Name below ROOT/models (default: the newest).")] = "",
     output: Annotated[Path | None, typer.Option("--out", "-o", help="Result (default: PHOTO-edited.png).")] = None,
@@ -76,3 +76,5 @@ def edit(
     target = output or photo.with_name(f"{photo.stem}-edited.png")
     result = edit_photo(photo, prompt, region, root, model, target, detector, seed)
     out.print(f"Edited: {result.photo}\nSheet:  {result.sheet}", soft_wrap=True)
+    if result.unknown_words:
+        out.print(f"Words the model has never read: {', '.join(result.unknown_words)}", markup=False, style="yellow")

@@ -77,14 +77,13 @@ class RichSink:
 def is_user_error(error: BaseException) -> bool:
     """Whether the error says what a user can mend (its message is then enough)."""
     from crawler.errors import InputError as CrawlInput
-    from flows.cli.up import StartError
     from flows.steps.config import ConfigError
     from flows.steps.runner import WorkerDiedError
     from gptface_core.errors import InputError as CoreInput
     from sample_web.errors import InputError as SampleInput
     from warehouse.errors import InputError as LakeInput
 
-    kinds = (CrawlInput, CoreInput, SampleInput, LakeInput, ConfigError, StartError, WorkerDiedError, OSError)
+    kinds = (CrawlInput, CoreInput, SampleInput, LakeInput, ConfigError, WorkerDiedError, OSError)
     return isinstance(error, kinds)
 
 

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from flows.steps.config import ConfigError, EvaluateConfig, TrainConfig
 from flows.steps.layout import Layout
@@ -26,16 +25,19 @@ def train(
     config: TrainConfig,
     progress: Callable[[str, float, float | None, str], None],
 ) -> dict[str, float]:
-    """Train (or finish training) the model `name`; its figures."""
+    """Train (or finish training) the model `name`: the last loss of each stage and the tokenizer's figures."""
+    from gptface_core.training import Progress
     from gptface_core.training import train as run
 
-    def tell(event: Any) -> None:
-        progress("train", event.done, event.total, event.note)
+    def tell(event: Progress) -> None:
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in list(event.losses.items())[:3])
+        progress(event.stage, event.step, event.steps, losses)
 
     summary = run(
         layout.shards(release), layout.models / name, preset=config.preset, seed=config.seed, on_progress=tell
     )
-    return dict(summary.metrics)
+    tokenizer = {f"tokenizer_{name}": value for name, value in summary.tokenizer.items()}
+    return {**tokenizer, **summary.losses}
 
 
 def evaluate(layout: Layout, folder: Path, release: int, config: EvaluateConfig) -> tuple[Metrics, dict[str, str]]:

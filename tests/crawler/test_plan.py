@@ -118,6 +118,8 @@ def test_a_plan_that_was_cut_short_starts_anew(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_plan(dies(), tmp_path, 7, "s")
     assert read_plan(tmp_path) is None
+    assert not tmp_path.exists(), "a source that fails leaves something behind"
+    tmp_path.mkdir()
     part_path(tmp_path, 77, "pairs").write_bytes(b"litter of another size of parts")
     summary = write_plan(many(), tmp_path, 7, "s")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(

@@ -93,6 +93,7 @@ def test_without_new_faces_nothing_is_trained(calls: list[Any], monkeypatch: pyt
     assert night.comparison() == []
 
 
+@pytest.mark.e2e
 def test_new_faces_are_those_that_a_release_was_the_first_to_keep(built_root: Path) -> None:
     import warehouse
 

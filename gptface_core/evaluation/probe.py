@@ -1,0 +1,57 @@
+"""Linear probe: what a logistic regression reads off the frozen model's hidden states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gptface_core.bundle import Bundle
+from gptface_core.image_tokenizer import batches
+
+Features = npt.NDArray[np.float64]
+
+
+@torch.no_grad()
+def frozen_features(bundle: Bundle, codes: Tensor) -> Features:
+    """(R, F) of image ids (R, N): the last hidden states, averaged over a 4 x 4 grid of cells.
+
+    Pictures alone, no caption: nothing but the face can be read.
+    """
+    model, grid, parts = bundle.model, bundle.model.config.grid, []
+    for rows in batches(len(codes), 100):
+        states = model.encode(image_ids=codes[rows]).image
+        assert states is not None
+        cells = states.transpose(1, 2).unflatten(2, (grid, grid))
+        parts.append(F.adaptive_avg_pool2d(cells, min(4, grid)).flatten(1))
+    return torch.cat(parts).double().numpy()
+
+
+def probe(
+    features: tuple[Features, Features], labels: tuple[list[Any], list[Any]], rng: np.random.Generator
+) -> dict[str, float]:
+    """Balanced accuracy on held-out rows with a bootstrap interval over them: train and test as pairs."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train_labels, test_labels = np.asarray(labels[0]), np.asarray(labels[1])
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=200))
+    right = classifier.fit(features[0], train_labels).predict(features[1]) == test_labels
+    value = balanced_accuracy(right, test_labels)
+    draws = []
+    for _ in range(300):
+        rows = rng.integers(len(right), size=len(right))
+        draws.append(balanced_accuracy(right[rows], test_labels[rows]))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    chance = 1 / len(np.unique(test_labels))
+    return {"value": value, "low": float(low), "high": float(high), "chance": chance, "rows": float(len(right))}
+
+
+def balanced_accuracy(right: npt.NDArray[np.bool_], labels: npt.NDArray[Any]) -> float:
+    """Mean of the classes' own accuracies."""
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))

@@ -1,0 +1,252 @@
+"""`train`: shards in, a model folder out. Stages with a checkpoint each: tokenizer, tokens, warm-up, main.
+
+A killed run, started again with the same shards, preset and seed, goes on after its last finished stage and ends with
+the same weights. `training.json` is written last: a folder that has it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from gptface_core.config import FORMAT_VERSION, Preset, load_preset
+from gptface_core.errors import InputError
+from gptface_core.figures import save_reconstructions
+from gptface_core.image_tokenizer import ImageTokenizer, read_settings
+from gptface_core.model import GPTFace, GPTFaceConfig
+from gptface_core.optimise import History, OnProgress, Progress, TrainingError, seed_stage
+from gptface_core.pretrain import Stage, train_jointly, warm_up
+from gptface_core.shards import ShardIndex, open_index, read_shard
+from gptface_core.text_tokenizer import TextTokenizer
+from gptface_core.tokens import TokenSet, decode_split, load_split, tokenise_split
+from gptface_core.train_tokenizer import fit_tokenizer, measure_tokenizer
+
+__all__ = ["Progress", "TrainingError", "TrainingSummary", "train"]
+
+DONE = "training.json"
+STAGES = ("tokenizer", "all")
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a finished training says of itself; also in `training.json`."""
+
+    model_dir: str
+    key: str  # digest of shards, preset and seed: the same key, the same model
+    preset: str
+    seed: int
+    release: int
+    samples: dict[str, int]
+    parameters: int
+    seconds: dict[str, float]  # by stage; of this run or of the one that finished the stage
+    losses: dict[str, float]  # the last of each
+    tokenizer: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The resolved inputs of one training, handed from stage to stage."""
+
+    index: ShardIndex
+    out: Path
+    preset: Preset
+    seed: int
+    key: str
+    on_progress: OnProgress | None
+
+    @property
+    def work(self) -> Path:
+        return self.out / "checkpoints"
+
+
+def train(
+    shards_dir: Path | str,
+    out_dir: Path | str,
+    preset: str | Path | Preset = "demo",
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+    stage: str = "all",
+) -> TrainingSummary:
+    """Train on the shards of a release into `out_dir`; `stage` "tokenizer" stops after the image tokenizer.
+
+    Deterministic on a CPU for a given preset (which fixes the number of threads). Raises InputError for an unknown
+    preset, key or stage and for missing or empty shards; TrainingError, naming the rows, for a loss that is no number.
+    """
+    if stage not in STAGES:
+        raise InputError(f"no stage '{stage}': choose {' or '.join(STAGES)}")
+    run = _open_run(shards_dir, out_dir, load_preset(preset), seed, on_progress)
+    finished = _finished(run)
+    if finished is not None:
+        return finished
+    threads = torch.get_num_threads()
+    torch.set_num_threads(run.preset.threads)
+    try:
+        image = _tokenizer_stage(run)
+        if stage == "tokenizer":
+            return _summary(run, 0)
+        model = _model_stages(run, image)
+        summary = _summary(run, sum(p.numel() for p in model.parameters()))
+        _write_text(run.out / DONE, json.dumps(asdict(summary), indent=1))
+        return summary
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _open_run(shards_dir: Path | str, out_dir: Path | str, preset: Preset, seed: int, report: OnProgress | None) -> _Run:
+    import hashlib
+
+    index = open_index(shards_dir)
+    parts = [FORMAT_VERSION, index.digest(), preset.to_dict(), seed]
+    key = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+    run = _Run(index, Path(out_dir), preset, seed, key, report)
+    run.work.mkdir(parents=True, exist_ok=True)
+    mark = run.work / "key"
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != key:
+        # Checkpoints of other data or another preset are of no use; the done-marker goes first.
+        (run.out / DONE).unlink(missing_ok=True)
+        shutil.rmtree(run.work)
+        run.work.mkdir()
+        _write_text(mark, key)
+    return run
+
+
+def _finished(run: _Run) -> TrainingSummary | None:
+    path = run.out / DONE
+    if not path.is_file():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return TrainingSummary(**document) if document.get("key") == run.key else None
+
+
+# -- stages: each leaves its result, then a marker with its seconds and losses, and is skipped where the marker stands
+
+
+def _skip(run: _Run, stage: str) -> bool:
+    return (run.work / f"{stage}.json").is_file()
+
+
+def _mark(run: _Run, stage: str, history: History) -> None:
+    """The stage's marker, and the loss history of all stages so far."""
+    lines, seconds = history.end()
+    _write_text(run.work / f"{stage}.json", json.dumps({"seconds": round(seconds, 2), "lines": lines}))
+    _write_text(run.out / "history.jsonl", "".join(line + "\n" for record in _records(run).values() for line in record["lines"]))
+
+
+def _records(run: _Run) -> dict[str, Any]:
+    """Marker by stage, in the order of training."""
+    paths = {stage: run.work / f"{stage}.json" for stage in ("tokenizer", "tokens", "warm-up", "main")}
+    return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in paths.items() if path.is_file()}
+
+
+def _tokenizer_stage(run: _Run) -> ImageTokenizer:
+    if _skip(run, "tokenizer"):
+        return ImageTokenizer.load(run.out)
+    history, size_px = History(run.on_progress), run.preset.tokenizer.image_px
+    rng = seed_stage(run.seed, "tokenizer")
+    samples = [sample.row_id for shard in run.index.splits["train"] for sample in read_shard(shard)]
+    pictures = decode_split(run.index.splits["train"], size_px)
+    tokenizer = fit_tokenizer(pictures, samples, run.preset, history, rng)
+    held_out = decode_split(run.index.splits.get("val") or run.index.splits["train"][:1], size_px)[:256]
+    tokenizer.save(run.out, metrics=measure_tokenizer(tokenizer, held_out))
+    save_reconstructions(tokenizer, held_out[:12], run.out / "figures" / "reconstructions.png")
+    _mark(run, "tokenizer", history)
+    return tokenizer
+
+
+def _model_stages(run: _Run, image: ImageTokenizer) -> GPTFace:
+    train_tokens, validation, text = _tokens_stage(run, image)
+    rng = seed_stage(run.seed, "warm-up")
+    model = GPTFace(_model_config(run, text))
+    history = History(run.on_progress)
+    warm_path = run.work / "warm-up.safetensors"
+    if _skip(run, "warm-up"):
+        model.load_state_dict(load_file(warm_path))
+    else:
+        warm_up(Stage(model, train_tokens, validation, run.preset, history, rng))
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, warm_path)
+        _mark(run, "warm-up", history)
+    history = History(run.on_progress)
+    train_jointly(Stage(model, train_tokens, validation, run.preset, history, seed_stage(run.seed, "main")))
+    _save_model(model.eval(), run.out)
+    _mark(run, "main", history)
+    return model
+
+
+def _tokens_stage(run: _Run, image: ImageTokenizer) -> tuple[TokenSet, TokenSet, TextTokenizer]:
+    """Vocabulary and tokens of train and val. Cheap to come back to: finished token files are found again."""
+    history = History(run.on_progress)
+    if _skip(run, "tokens"):
+        text = TextTokenizer.load(run.out)
+    else:
+        captions = (sample.caption for shard in run.index.splits["train"] for sample in read_shard(shard))
+        pruned = run.preset.model.vocabulary == "pruned"
+        text = TextTokenizer.from_corpus(captions) if pruned else TextTokenizer.full()
+        text.save(run.out)
+    folder, slots = run.out / "tokens", run.preset.model.max_text_tokens
+    for split in ("train", "val"):
+        tokenise_split(run.index, split, image, text, folder)
+    if not _skip(run, "tokens"):
+        _mark(run, "tokens", history)
+    sets = [load_split(run.index, split, image, text, folder, slots) for split in ("train", "val")]
+    return sets[0], sets[1], text
+
+
+def _model_config(run: _Run, text: TextTokenizer) -> GPTFaceConfig:
+    shape = run.preset.model
+    return GPTFaceConfig(
+        text_vocab_size=text.size,
+        fsq_levels=list(run.preset.tokenizer.levels),
+        grid=run.preset.tokenizer.grid,
+        max_text_tokens=shape.max_text_tokens,
+        layers=shape.layers,
+        width=shape.width,
+        heads=shape.heads,
+        mlp_ratio=shape.mlp_ratio,
+        projection_dim=shape.projection_dim,
+        provenance={"release": run.index.release, "shards": run.index.digest(), "seed": run.seed, "key": run.key},
+        resolved=run.preset.to_dict(),
+    )
+
+
+def _save_model(model: GPTFace, out: Path) -> None:
+    """`save_pretrained` into a folder beside the final names, then renamed: never half a file."""
+    temporary = out / "saving.tmp"
+    model.save_pretrained(temporary)
+    for name in ("config.json", "model.safetensors"):
+        os.replace(temporary / name, out / name)
+    shutil.rmtree(temporary)
+
+
+def _summary(run: _Run, parameters: int) -> TrainingSummary:
+    records = _records(run)
+    losses: dict[str, float] = {}
+    for stage, record in records.items():
+        for line in record["lines"][-1:]:
+            entry = json.loads(line)
+            losses |= {f"{stage}_{name}": v for name, v in entry.items() if name not in ("stage", "step")}
+    return TrainingSummary(
+        model_dir=run.out.name,
+        key=run.key,
+        preset=run.preset.name,
+        seed=run.seed,
+        release=run.index.release,
+        samples={split: run.index.samples(split) for split in run.index.splits},
+        parameters=parameters,
+        seconds={stage: record["seconds"] for stage, record in records.items()},
+        losses=losses,
+        tokenizer=read_settings(run.out)["metrics"],
+    )
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
