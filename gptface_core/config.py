@@ -80,25 +80,26 @@ class MaskingConfig:
 class TokenizerTraining:
     steps: int = 700
     batch: int = 16
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     gradient_weight: float = 0.3  # of the multi-scale gradient loss
 
 
 @dataclass(frozen=True)
 class PretrainTraining:
-    warmup_steps: int = 350  # InfoNCE alone
+    modelling_steps: int = 150  # masked modelling alone
+    warmup_steps: int = 100  # then InfoNCE alone
     warmup_batch: int = 64
-    steps: int = 450
-    milm_batch: int = 48
-    itm_batch: int = 48
+    steps: int = 320  # then all four losses
+    milm_batch: int = 64
+    itm_batch: int = 24
     learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05
     clip: float = 1.0
     schedule_warmup: float = 0.05
     weight_image: float = 1.0  # lambda_v
-    weight_itm: float = 1.0  # lambda_m
-    weight_itc: float = 1.0
+    weight_itm: float = 0.5  # lambda_m
+    weight_itc: float = 0.3
     label_smoothing: float = 0.1
     itm_masked_share: float = 0.5  # of the pairs that the matching loss sees
     validate_every: int = 100
@@ -120,7 +121,9 @@ class Preset:
 
 
 def _presets() -> dict[str, Preset]:
-    long_run = PretrainTraining(warmup_steps=1000, steps=8000, milm_batch=64, itm_batch=64, learning_rate=1e-3)
+    long_run = PretrainTraining(
+        modelling_steps=1000, warmup_steps=1000, steps=8000, milm_batch=64, itm_batch=64, learning_rate=1e-3
+    )
     return {
         "demo": Preset(),
         "tiny": Preset(

@@ -16,6 +16,7 @@ from gptface_core.sampling import Guidance, SamplingConfig, fill_image
 from gptface_core.shards import Pictures, shrink
 
 Region = npt.NDArray[np.bool_]
+DEFAULT_GUIDANCE = Guidance()
 
 # Boxes (x0, y0, x1, y1) as shares of the canonical crop, where the eyes lie at about (0.38, 0.47) and (0.62, 0.47) and
 # the mouth at y = 0.75 (`gptface_core.faces.align`).
@@ -49,7 +50,7 @@ def edit(
     samples: int = 1,
     steps: int = 8,
     temperature: float = 0.7,
-    guidance: Guidance | None = Guidance(),
+    guidance: Guidance | None = DEFAULT_GUIDANCE,
     sheet: Path | None = None,
 ) -> EditResult:
     """Fill `region` of an aligned crop (uint8, square, RGB) so that it fits `prompt`, `samples` times.
@@ -96,7 +97,9 @@ def region_mask(region: str | Region, size_px: int) -> Region:
         mask[y0:y1, x0:x1] = True
         return mask
     if region.shape != (size_px, size_px) or not region.any():
-        raise InputError(f"region of shape {region.shape}: a mask of ({size_px}, {size_px}) with some pixel set is needed")
+        raise InputError(
+            f"region of shape {region.shape}: a mask of ({size_px}, {size_px}) with some pixel set is needed"
+        )
     return region.astype(bool)
 
 

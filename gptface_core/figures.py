@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def contact_sheet(rows: Sequence[Sequence[Pictures]], path: Path, cell_px: int =
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     Image.fromarray(sheet).save(temporary, format="PNG")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def save_reconstructions(tokenizer: ImageTokenizer, pictures: Pictures, path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -131,11 +130,11 @@ class ImageTokenizer(nn.Module):
         """Weights and settings into `folder`, settings last; `extra` goes beside the settings (metrics, keys)."""
         state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         save_file(state, folder / (WEIGHTS + ".tmp"))
-        os.replace(folder / (WEIGHTS + ".tmp"), folder / WEIGHTS)
+        (folder / (WEIGHTS + ".tmp")).replace(folder / WEIGHTS)
         settings = {"version": FORMAT_VERSION, "kind": "fsq", "config": asdict(self.config), **extra}
         temporary = folder / (SETTINGS + ".tmp")
         temporary.write_text(json.dumps(settings, indent=1, sort_keys=True), encoding="utf-8")
-        os.replace(temporary, folder / SETTINGS)
+        temporary.replace(folder / SETTINGS)
 
     @classmethod
     def load(cls, folder: Path) -> ImageTokenizer:
@@ -165,7 +164,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def reconstruction_loss(output: Tensor, target: Tensor, gradient_weight: float) -> Tensor:
-    """L1 + L2 + L1 of horizontal and vertical differences at three scales, which keeps edges such as lips and frames."""
+    """L1 + L2 + L1 of horizontal and vertical differences at three scales: keeps edges such as lips and frames."""
     loss = F.l1_loss(output, target) + F.mse_loss(output, target)
     for scale in (1, 2, 4):
         a, b = (F.avg_pool2d(x, scale) if scale > 1 else x for x in (output, target))

@@ -54,7 +54,7 @@ def cosine(step: int, steps: int, warmup_share: float = 0.05, floor: float = 0.0
 def adamw(model: nn.Module, rate: float, betas: tuple[float, float], decay: float) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices alone (not on biases, norms, positions)."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in named if p.ndim >= 2 and "position" not in name and name != "segment"]
+    matrices = [p for name, p in named if p.ndim >= 2 and not {"position", "bias", "segment"} & set(name.split("_"))]
     chosen = {id(p) for p in matrices}
     others = [p for _, p in named if id(p) not in chosen]
     groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]

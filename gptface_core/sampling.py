@@ -74,14 +74,24 @@ class _Canvas:
 
 
 def fill_image(
-    model: GPTFace, text_ids: Tensor, image_ids: Tensor, unknown: Tensor, config: SamplingConfig, generator: torch.Generator
+    model: GPTFace,
+    text_ids: Tensor,
+    image_ids: Tensor,
+    unknown: Tensor,
+    config: SamplingConfig,
+    generator: torch.Generator,
 ) -> Tensor:
     """Image ids (B, N) with the slots of `unknown` (B, N) filled; all others come back unchanged."""
     return _fill(model, text_ids, image_ids, unknown, config, generator, fills_image=True)
 
 
 def fill_text(
-    model: GPTFace, text_ids: Tensor, image_ids: Tensor, unknown: Tensor, config: SamplingConfig, generator: torch.Generator
+    model: GPTFace,
+    text_ids: Tensor,
+    image_ids: Tensor,
+    unknown: Tensor,
+    config: SamplingConfig,
+    generator: torch.Generator,
 ) -> Tensor:
     """Text ids (B, L) with the slots of `unknown` (B, L) filled: a caption, or a part of one."""
     return _fill(model, text_ids, image_ids, unknown, config, generator, fills_image=False)
@@ -141,7 +151,9 @@ def _nudge(
     canvas: _Canvas, hidden: Tensor, log_p: Tensor, unknown: Tensor, guidance: Guidance, temperature: float
 ) -> Tensor:
     """Delta (B, S, D) on the last hidden states of the unknown slots, after K normalised gradient steps."""
-    known = canvas.model.embed_image(canvas.image_ids) if canvas.fills_image else canvas.model.embed_text(canvas.text_ids)
+    known = (
+        canvas.model.embed_image(canvas.image_ids) if canvas.fills_image else canvas.model.embed_text(canvas.text_ids)
+    )
     known, matrix = known.detach(), canvas.matrix().detach()
     delta = torch.zeros_like(hidden)
     slots = unknown[..., None]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -80,7 +79,7 @@ class TextTokenizer:
         document = {"version": FORMAT_VERSION, "bpe": "open_clip", "clip_ids": self.clip_ids, "tokens": words}
         temporary = folder / (FILE + ".tmp")
         temporary.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-        os.replace(temporary, folder / FILE)
+        temporary.replace(folder / FILE)
 
     @classmethod
     def load(cls, folder: Path) -> TextTokenizer:

@@ -5,7 +5,6 @@ The name holds the shard's sha256 and the tokenizers' digest, so a changed shard
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,7 @@ def decode_split(shards: tuple[Shard, ...], size_px: int) -> Pictures:
 
 def to_tensor(pictures: Pictures) -> torch.Tensor:
     """uint8 (B, P, P, 3) -> float (B, 3, P, P) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
 def to_pictures(tensor: torch.Tensor) -> Pictures:
@@ -112,7 +111,7 @@ def _write(path: Path, shard: Shard, image: ImageTokenizer, text: TextTokenizer)
     temporary = path.with_suffix(".tmp")
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_split(

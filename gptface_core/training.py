@@ -1,4 +1,5 @@
-"""`train`: shards in, a model folder out. Stages with a checkpoint each: tokenizer, tokens, warm-up, main.
+"""`train`: shards in, a model folder out. Stages with a checkpoint each: tokenizer, tokens, modelling,
+warm-up, main.
 
 A killed run, started again with the same shards, preset and seed, goes on after its last finished stage and ends with
 the same weights. `training.json` is written last: a folder that has it is complete.
@@ -7,9 +8,7 @@ the same weights. `training.json` is written last: a folder that has it is compl
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from gptface_core.figures import save_reconstructions
 from gptface_core.image_tokenizer import ImageTokenizer, read_settings
 from gptface_core.model import GPTFace, GPTFaceConfig
 from gptface_core.optimise import History, OnProgress, Progress, TrainingError, seed_stage
-from gptface_core.pretrain import Stage, train_jointly, warm_up
+from gptface_core.pretrain import Stage, model_masked, train_jointly, warm_up
 from gptface_core.shards import ShardIndex, open_index, read_shard
 from gptface_core.text_tokenizer import TextTokenizer
 from gptface_core.tokens import TokenSet, decode_split, load_split, tokenise_split
@@ -100,7 +99,9 @@ def train(
         torch.set_num_threads(threads)
 
 
-def _open_run(shards_dir: Path | str, out_dir: Path | str, preset: Preset, seed: int, report: OnProgress | None) -> _Run:
+def _open_run(
+    shards_dir: Path | str, out_dir: Path | str, preset: Preset, seed: int, report: OnProgress | None
+) -> _Run:
     import hashlib
 
     index = open_index(shards_dir)
@@ -137,12 +138,14 @@ def _mark(run: _Run, stage: str, history: History) -> None:
     """The stage's marker, and the loss history of all stages so far."""
     lines, seconds = history.end()
     _write_text(run.work / f"{stage}.json", json.dumps({"seconds": round(seconds, 2), "lines": lines}))
-    _write_text(run.out / "history.jsonl", "".join(line + "\n" for record in _records(run).values() for line in record["lines"]))
+    _write_text(
+        run.out / "history.jsonl", "".join(line + "\n" for record in _records(run).values() for line in record["lines"])
+    )
 
 
 def _records(run: _Run) -> dict[str, Any]:
     """Marker by stage, in the order of training."""
-    paths = {stage: run.work / f"{stage}.json" for stage in ("tokenizer", "tokens", "warm-up", "main")}
+    paths = {stage: run.work / f"{stage}.json" for stage in ("tokenizer", "tokens", "modelling", "warm-up", "main")}
     return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in paths.items() if path.is_file()}
 
 
@@ -163,16 +166,17 @@ def _tokenizer_stage(run: _Run) -> ImageTokenizer:
 
 def _model_stages(run: _Run, image: ImageTokenizer) -> GPTFace:
     train_tokens, validation, text = _tokens_stage(run, image)
-    rng = seed_stage(run.seed, "warm-up")
+    seed_stage(run.seed, "weights")
     model = GPTFace(_model_config(run, text))
-    history = History(run.on_progress)
-    warm_path = run.work / "warm-up.safetensors"
-    if _skip(run, "warm-up"):
-        model.load_state_dict(load_file(warm_path))
-    else:
-        warm_up(Stage(model, train_tokens, validation, run.preset, history, rng))
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, warm_path)
-        _mark(run, "warm-up", history)
+    for name, work in (("modelling", model_masked), ("warm-up", warm_up)):
+        weights = run.work / f"{name}.safetensors"
+        if _skip(run, name):
+            model.load_state_dict(load_file(weights))
+            continue
+        history = History(run.on_progress)
+        work(Stage(model, train_tokens, validation, run.preset, history, seed_stage(run.seed, name)))
+        _save_weights(model, weights)
+        _mark(run, name, history)
     history = History(run.on_progress)
     train_jointly(Stage(model, train_tokens, validation, run.preset, history, seed_stage(run.seed, "main")))
     _save_model(model.eval(), run.out)
@@ -216,12 +220,18 @@ def _model_config(run: _Run, text: TextTokenizer) -> GPTFaceConfig:
     )
 
 
+def _save_weights(model: GPTFace, path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+    temporary.replace(path)
+
+
 def _save_model(model: GPTFace, out: Path) -> None:
     """`save_pretrained` into a folder beside the final names, then renamed: never half a file."""
     temporary = out / "saving.tmp"
     model.save_pretrained(temporary)
     for name in ("config.json", "model.safetensors"):
-        os.replace(temporary / name, out / name)
+        (temporary / name).replace(out / name)
     shutil.rmtree(temporary)
 
 
@@ -249,4 +259,4 @@ def _summary(run: _Run, parameters: int) -> TrainingSummary:
 def _write_text(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)

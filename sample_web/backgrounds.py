@@ -7,6 +7,9 @@ import numpy as np
 
 from sample_web.draw import Picture
 
+# Wall paints: sand, sage, sky, lilac, slate, terracotta.
+_PAINTS = ((222, 208, 184), (158, 184, 158), (160, 194, 222), (196, 178, 212), (104, 116, 134), (204, 148, 122))
+
 
 def _clouds(rng: np.random.Generator, height: int, width: int, cells: int, low: int, high: int) -> Picture:
     """Smooth colour noise with `cells` patches along each side."""
@@ -15,26 +18,31 @@ def _clouds(rng: np.random.Generator, height: int, width: int, cells: int, low: 
 
 
 def paint_background(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """uint8 (height, width, 3) RGB behind a face: busy enough that no two are alike, nothing in it like a face."""
-    base = int(rng.integers(40, 170))
-    canvas = _clouds(rng, height, width, int(rng.integers(2, 6)), base, base + 70)
-    kind = int(rng.integers(4))
-    colours = rng.integers(40, 230, (8, 3)).tolist()
-    if kind == 0:  # a wall with vertical or slanted bands
-        slant, n = int(rng.integers(-width // 2, width // 2)), int(rng.integers(2, 5))
-        for i in range(n):
-            x, w = int(rng.integers(0, width)), int(rng.integers(width // 16, width // 4))
-            band = np.array([[x, 0], [x + w, 0], [x + w + slant, height], [x + slant, height]], dtype=np.int32)
-            cv2.fillConvexPoly(canvas, band, colours[i], cv2.LINE_AA)
-    elif kind == 1:  # frames on a wall
-        for i in range(int(rng.integers(2, 6))):
-            x, y = int(rng.integers(-width // 8, width)), int(rng.integers(-height // 8, height))
-            w, h = int(rng.integers(width // 10, width // 3)), int(rng.integers(height // 10, height // 3))
-            cv2.rectangle(canvas, (x, y), (x + w, y + h), colours[i], -1)
-    elif kind == 2:  # a horizon
-        y = int(rng.integers(height // 4, 3 * height // 4))
-        canvas[y:] = (canvas[y:].astype(np.uint16) + np.array(colours[0], dtype=np.uint16)) // 2
+    """uint8 (height, width, 3) RGB behind a face: a painted wall in soft light, now and then a curtain or a floor.
+
+    Calm on purpose: as in most real portraits, what surrounds the face can be told from its neighbours, so that a small
+    model spends itself on the face. Colour, light and the person alone make no two alike.
+    """
+    canvas = _lit_wall(rng, height, width)
+    kind = int(rng.integers(6))
+    if kind == 0:  # a curtain at one side
+        edge = int(width * rng.uniform(0.12, 0.3))
+        left = slice(0, edge) if rng.random() < 0.5 else slice(width - edge, width)
+        canvas[:, left] = _lit_wall(rng, height, width)[:, left]
+    elif kind == 1:  # a floor, or the edge of a table
+        y = int(height * rng.uniform(0.6, 0.85))
+        canvas[y:] = _lit_wall(rng, height, width)[y:]
     return canvas
+
+
+def _lit_wall(rng: np.random.Generator, height: int, width: int) -> Picture:
+    """One of a few paints, lighter towards one side."""
+    paint = np.array(_PAINTS[int(rng.integers(len(_PAINTS)))], dtype=np.float32) * rng.uniform(0.94, 1.06)
+    angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0.04, 0.14)
+    xs, ys = np.linspace(-1, 1, 32, dtype=np.float32), np.linspace(-1, 1, 32, dtype=np.float32)
+    light = 1 + depth * (xs[None, :] * np.cos(angle) + ys[:, None] * np.sin(angle)).astype(np.float32)
+    coarse = np.clip(light[:, :, None] * paint, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def paint_no_face(rng: np.random.Generator, height: int, width: int) -> Picture:

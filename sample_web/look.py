@@ -26,6 +26,14 @@ _HAIR: dict[str, Colour] = {
 }
 _EYES: tuple[Colour, ...] = ((70, 45, 28), (52, 78, 110), (62, 88, 60), (48, 36, 30), (88, 62, 32))
 _FRAMES: tuple[Colour, ...] = ((18, 18, 22), (26, 28, 62), (70, 20, 26), (58, 36, 16), (16, 52, 46))
+_CLOTHES: tuple[Colour, ...] = (
+    (38, 60, 110),
+    (150, 44, 52),
+    (52, 100, 72),
+    (232, 232, 226),
+    (54, 54, 60),
+    (212, 158, 60),
+)
 HAIR_STYLES = ("short", "side", "fringe", "long", "curly", "bun", "receding")
 
 
@@ -105,7 +113,7 @@ def sample_look(rng: np.random.Generator, hair_colour: str, skin_tone: int) -> L
         iris=_EYES[int(rng.integers(len(_EYES)))],
         lips=mix(skin, (170.0, 40.0, 50.0), 0.55 + 0.15 * u[3]),
         frame=_FRAMES[int(rng.integers(len(_FRAMES)))],
-        clothes=tuple(float(c) for c in rng.integers(30, 230, 3)),  # type: ignore[arg-type]
+        clothes=_shift(rng, _CLOTHES[int(rng.integers(len(_CLOTHES)))], 0.08),
         mask=((150.0, 200.0, 225.0), (235.0, 238.0, 240.0), (45.0, 50.0, 62.0))[int(rng.integers(3))],
         hair_style=HAIR_STYLES[int(rng.integers(len(HAIR_STYLES)))],
         jaw=2.25 + 0.25 * u[4],
@@ -127,9 +135,9 @@ def sample_look(rng: np.random.Generator, hair_colour: str, skin_tone: int) -> L
         light_y=-0.35 + 0.15 * u[19],
         skin_light=0.72 + 0.025 * skin_tone,
         relief=1.0 + 0.12 * skin_tone,
-        side_light=0.10 * (u[20] + 1),
+        side_light=0.05 * (u[20] + 1),
         light_angle=3.1416 * u[21],
-        exposure=1.0 + 0.08 * u[22],
+        exposure=1.0 + 0.05 * u[22],
         blur_px=0.75 + 0.45 * u[23],
         noise=4.5 + 3.5 * u[24],
     )

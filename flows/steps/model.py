@@ -6,8 +6,9 @@ import datetime as dt
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from flows.steps.config import ConfigError, EvaluateConfig, TrainConfig
 from flows.steps.layout import Layout
@@ -50,7 +51,39 @@ def evaluate(layout: Layout, folder: Path, release: int, config: EvaluateConfig)
     found = run(
         folder, layout.shards(release), labels if labels.is_file() else None, folder / "evaluation", seed=config.seed
     )
-    return found["metrics"], found["left_out"]
+    return flatten(found["metrics"]), found["left_out"]
+
+
+def flatten(metrics: Mapping[str, Mapping[str, Any]]) -> Metrics:
+    """The evaluation's metrics as plain rows: value, baseline (0 for a gain), low, high, samples.
+
+    The attributes of the probe and the pictures' PSNR become rows of their own.
+    """
+    flat: Metrics = {}
+    for name, metric in metrics.items():
+        flat[name] = _row(metric, 0.0 if "gain" in name else None)
+        for attribute, part in metric.get("attributes", {}).items():
+            flat[f"probe_{attribute}"] = _row(part, None)
+        psnr = metric.get("psnr_db", {})
+        if psnr:
+            baseline = float(psnr[metric["baseline"]])
+            flat["inpaint_psnr_db"] = {"value": float(psnr["model"]), "baseline": baseline}
+            flat["inpaint_psnr_db_at_best"] = {"value": float(psnr["tokenizer"]), "baseline": baseline}
+    return flat
+
+
+def _row(metric: Mapping[str, Any], baseline: float | None) -> dict[str, float | None]:
+    """One metric's numbers; its sample count has the name of what was counted."""
+    samples = next((metric[name] for name in ("pairs", "pictures", "rows") if name in metric), None)
+    if baseline is None:
+        baseline = metric.get("chance")
+    return {
+        "value": float(metric["value"]),
+        "baseline": baseline,
+        "low": metric.get("low"),
+        "high": metric.get("high"),
+        "samples": None if samples is None else float(samples),
+    }
 
 
 def resolve_model(layout: Layout, model: str) -> Path:

@@ -85,8 +85,11 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
     started = time.monotonic()
     detector = crawl.resolve_detector(config)
     layout = prepare_root(Path(config.root))
+    asked = config.source
     with root_lock(layout.root), sample.served(config) as (config, web):
-        folder = layout.open_crawl(config.source, refresh=config.refresh)
+        # A small web of another size is another source, although it has the same address.
+        crawled = f"{asked} {config.source}" if web else asked
+        folder = layout.open_crawl(crawled, refresh=config.refresh)
         with recorded(layout, "build", config) as run:
             if not is_published(folder):
                 _fetch(config, layout, folder, detector, runner)
@@ -95,7 +98,7 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
             shards = shard.write_shards(layout, release.number, config.samples_per_shard, runner)
             labels = runner.step("labels", sample.write_labels, layout, release.number, web) if web else None
             summary = BuildSummary(
-                source=config.source,
+                source=asked,
                 root=str(layout.root),
                 release=release.number,
                 is_new=release.created,
@@ -144,7 +147,7 @@ def train(config: TrainConfig, runner: Runner) -> TrainSummary:
     layout = Layout(Path(config.root))
     release = shard.resolve_release(layout, config.release)
     with root_lock(layout.root), recorded(layout, "train", config) as run:
-        name = config.name or f"{config.preset}-r{release:05d}-s{config.seed}"
+        name = config.name or f"{Path(config.preset).stem}-r{release:05d}-s{config.seed}"
         metrics = runner.step("train", model.train, layout, name, release, config, functools.partial(runner.progress))
         model.register_model(layout, name, config.preset, release, metrics, run.run_id)
         summary = TrainSummary(

@@ -76,7 +76,9 @@ def inpainting(
     return result, _figure(pictures, filled, to_pictures(candidates["tokenizer"]), region)
 
 
-def _figure(pictures: Pictures, filled: Pictures, floor: Pictures, region: Tensor, columns: int = 12) -> list[list[Pictures]]:
+def _figure(
+    pictures: Pictures, filled: Pictures, floor: Pictures, region: Tensor, columns: int = 12
+) -> list[list[Pictures]]:
     """Rows: original, hidden, filled (inside the original), the tokenizer's reconstruction."""
     hidden = region[:columns, 0].bool().numpy()[..., None]
     shown = pictures[:columns]
@@ -91,7 +93,9 @@ def _fill(bundle: Bundle, pictures: Pictures, captions: list[str], masks: Flags)
     for rows in batches(len(pictures), 64):
         unknown = torch.from_numpy(masks[rows].reshape(-1, masks[0].size))
         ids = bundle.image_ids(pictures[rows])
-        parts.append(bundle.decode(fill_image(bundle.model, bundle.text_ids(captions[rows]), ids, unknown, config, generator)))
+        parts.append(
+            bundle.decode(fill_image(bundle.model, bundle.text_ids(captions[rows]), ids, unknown, config, generator))
+        )
     return np.concatenate(parts)
 
 
@@ -123,7 +127,9 @@ def masked_image_gain(
         true = (ids - model.first_code).numpy()
         for picture, mask, law in zip(true, masks.image, log_p.double().numpy(), strict=True):
             slots = np.flatnonzero(mask)
-            losses = -np.array([law[slots].mean(), anywhere[picture[slots]].mean(), by_slot[slots, picture[slots]].mean()])
+            losses = -np.array(
+                [law[slots].mean(), anywhere[picture[slots]].mean(), by_slot[slots, picture[slots]].mean()]
+            )
             sums += losses
             gains.append(losses[1] - losses[0])
     low, high = bootstrap(np.array(gains), rng)
