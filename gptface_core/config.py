@@ -89,7 +89,7 @@ class PretrainTraining:
     modelling_steps: int = 150  # masked modelling alone
     warmup_steps: int = 100  # then InfoNCE alone
     warmup_batch: int = 64
-    steps: int = 320  # then all four losses
+    steps: int = 280  # then all four losses
     milm_batch: int = 64
     itm_batch: int = 24
     learning_rate: float = 2e-3

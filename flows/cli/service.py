@@ -11,7 +11,7 @@ from flows.cli.options import DEFAULT_ROOT, Root, Seed
 
 def demo(
     root: Root = DEFAULT_ROOT,
-    images: Annotated[int, typer.Option(min=50, help="Pictures of the small web.")] = 4_000,
+    images: Annotated[int, typer.Option(min=50, help="Pictures of the small web.")] = 3_600,
     detector: Annotated[str, typer.Option(help="insightface, cascade or auto.")] = "auto",
     seed: Seed = 0,
 ) -> None:

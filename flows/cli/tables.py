@@ -68,12 +68,19 @@ def print_evaluation(summary: EvaluateSummary) -> None:
 
 def print_demo(summary: DemoSummary) -> None:
     """The end of `gptface demo`: corpus, model, and where everything lies."""
+    from flows.steps.demo import HEADLINE
+
     built = summary.build
     out.print(_funnel_table(built.pairs, built.downloaded, built.with_face, built.kept, built.reasons))
-    table = Table(title="Model, on held-out faces", title_justify="left")
+    table = Table(
+        title="Model, on held-out faces",
+        title_justify="left",
+        caption_justify="left",
+        caption="baseline: chance for the first two, no gain for the others",
+    )
     _metric_columns(table)
     for name, metric in summary.headline.items():
-        table.add_row(name, *_metric_cells(metric))
+        table.add_row(HEADLINE[name], *_metric_cells(metric))
     out.print(table)
     out.print(
         f"Release {built.release} · {built.shards} shards · detector {built.detector} · {summary.seconds:.0f} s in all",
@@ -112,8 +119,8 @@ def _funnel_table(pairs: int, downloaded: int, with_face: int, kept: int, reason
 
 
 def _metric_columns(table: Table) -> None:
-    table.add_column("figure")
-    for name in ("value", "95 % interval", "chance or baseline", "samples"):
+    table.add_column("figure", no_wrap=True)
+    for name in ("value", "95 % interval", "baseline", "samples"):
         table.add_column(name, justify="right")
 
 

@@ -12,8 +12,13 @@ from flows.steps.pipeline import BuildSummary, EvaluateSummary, TrainSummary, bu
 from flows.steps.runner import Runner
 from warehouse.rules import RuleParameters
 
-# The figures at the end of the demo and in reports/summary.json.
-HEADLINE = ("itm_accuracy", "probe_balanced_accuracy", "inpaint_gain_db", "mim_gain_nats")
+# The figures at the end of the demo and in reports/summary.json, and what to call them.
+HEADLINE = {
+    "itm_accuracy": "matching accuracy",
+    "probe_balanced_accuracy": "linear probe",
+    "inpaint_gain_db": "inpainting gain, dB",
+    "mim_gain_nats": "masked-image gain, nats",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +26,7 @@ class DemoConfig:
     """images: pictures of the small web; about three in four end in the corpus, a fifth of them held out."""
 
     root: str = DEFAULT_ROOT
-    images: int = 4_000
+    images: int = 3_600
     detector: str = "auto"
     seed: int = 0
 

@@ -30,6 +30,8 @@ def train(
     from gptface_core.training import Progress
     from gptface_core.training import train as run
 
+    _quiet()
+
     def tell(event: Progress) -> None:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in list(event.losses.items())[:3])
         progress(event.stage, event.step, event.steps, losses)
@@ -45,6 +47,7 @@ def evaluate(layout: Layout, folder: Path, release: int, config: EvaluateConfig)
     """Measure the model in `folder` on held-out faces of a release: its metrics, and what was left out and why."""
     from gptface_core.evaluation import evaluate as run
 
+    _quiet()
     labels = Path(config.labels) if config.labels else layout.labels(release)
     if config.labels and not labels.is_file():
         raise ConfigError(f"no labels at {labels}: give a Parquet file with a row_id column, or leave it out")
@@ -52,6 +55,13 @@ def evaluate(layout: Layout, folder: Path, release: int, config: EvaluateConfig)
         folder, layout.shards(release), labels if labels.is_file() else None, folder / "evaluation", seed=config.seed
     )
     return flatten(found["metrics"]), found["left_out"]
+
+
+def _quiet() -> None:
+    """Progress is shown by ourselves; transformers' own bars for saving and loading only disturb it."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
 
 
 def flatten(metrics: Mapping[str, Mapping[str, Any]]) -> Metrics:

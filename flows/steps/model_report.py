@@ -43,10 +43,18 @@ _HEADLINE = tuple(METRICS)
 PICTURES = {
     "reconstructions": (
         "Reconstructions",
-        "What the image tokenizer keeps: held-out faces, and their tokens decoded.",
+        "What the image tokenizer keeps: held-out faces above, and below what is left of them in 8 x 8 tokens.",
     ),
-    "inpaintings": ("Inpaintings", "Held-out faces, the region that was hidden, and what the model filled in."),
-    "edit": ("Edit", "A face, the region to change, and the result of a sentence; outside the region nothing changes."),
+    "inpaintings": (
+        "Inpaintings",
+        "From above: held-out faces, the region that was hidden, what the model filled in, and the tokenizer's own "
+        "rendering of the whole face, which no filling can surpass.",
+    ),
+    "edits": (
+        "Edit",
+        "Held-out faces and one edit per column, each by a sentence and a region: smiling (mouth), with eyeglasses "
+        "(eyes), a full beard (lower face), red hair (hair). Outside the region nothing changes.",
+    ),
 }
 
 
