@@ -76,6 +76,7 @@ def test_the_core_package_needs_four_packages_to_be_imported() -> None:
         assert not foreign, f"{path.relative_to(PROJECT)} imports {sorted(foreign)} at module level"
 
 
+@pytest.mark.e2e
 def test_the_core_package_works_without_orchestration_and_tables() -> None:
     blocked = ("prefect", "duckdb", "img2dataset", "insightface", "scrapy")
     code = (
@@ -107,6 +108,7 @@ def test_the_lock_holds_every_requirement_of_the_project() -> None:
         assert name in locked, f"{name} is required but not locked"
 
 
+@pytest.mark.e2e
 def test_pip_check_complains_about_the_two_left_out_and_nothing_else() -> None:
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
     complaints = sorted(line for line in done.stdout.splitlines() if line.strip())

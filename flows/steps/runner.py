@@ -148,7 +148,8 @@ class LocalRunner:
                 while waiting and len(running) < 2 * self._pool.workers:
                     index, item = waiting.pop()
                     running[self._pool.submit(fn, item)] = index
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                for future in sorted(done, key=running.__getitem__):
                     results[running.pop(future)] = future.result()
                     self._sink.update(name, len(results), len(items))
         except BrokenProcessPool as error:

@@ -61,6 +61,7 @@ def test_a_site_is_crawled_politely_and_completely(web: Web, other_web: Web) -> 
     assert web.asked["/s0/p2.html"] == 1
 
 
+@pytest.mark.e2e
 def test_the_page_budget_always_takes_the_same_pages(web: Web, other_web: Web) -> None:
     site(web, other_web)
     web.routes["/s1/"] = page('<a href="p0.html">p</a><img src="/section.jpg">')

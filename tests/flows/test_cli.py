@@ -57,6 +57,7 @@ def _seconds(action: object) -> float:
     return time.perf_counter() - started
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     "name", ["build", "sql", "funnel", "report", "shard", "train", "evaluate", "edit", "demo", "up"]
 )
@@ -67,6 +68,7 @@ def test_every_command_has_help_with_an_example(gptface: Gptface, name: str) -> 
     assert "--root" in done.stdout
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -176,6 +176,7 @@ def test_filling_leaves_known_slots_and_fills_all_others() -> None:
     assert torch.equal(words[:, 0], text[:, 0])
 
 
+@pytest.mark.e2e
 def test_import_needs_only_the_four_packages() -> None:
     blocked = (
         "prefect",

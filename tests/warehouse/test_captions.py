@@ -96,13 +96,13 @@ def test_words(text: str, count: int) -> None:
     assert evaluated(words_sql("t"), text) == count
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60), st.from_regex(r"[a-z]{1,8}\.[a-z]{1,8}@[a-z]{1,8}\.(com|org)", fullmatch=True))
 def test_no_address_survives_wherever_it_stands(text: str, address: str) -> None:
     assert address not in clean(f"{text} {address} {text}")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=80))
 def test_cleaning_never_fails_and_ends_trimmed(text: str) -> None:
     found = clean(text)

@@ -75,6 +75,7 @@ def test_root_lock_names_the_holder_and_ends_with_its_process(tmp_path: Path) ->
         holder.wait()
 
 
+@pytest.mark.e2e
 def test_catalogue_held_by_another_writer_is_one_clear_line_and_loses_nothing(tmp_path: Path) -> None:
     crawl = write_crawl(tmp_path / "raw/x/g001", [Shot("a")])
     publish(tmp_path, [crawl])
@@ -105,6 +106,7 @@ def catalogue_held(root: Path, seconds: float) -> Iterator[None]:
             holder.kill()
 
 
+@pytest.mark.e2e
 def test_two_processes_that_register_at_once_both_land(tmp_path: Path) -> None:
     lake.create(tmp_path)
     code = (
@@ -126,6 +128,7 @@ def test_root_that_cannot_be_written(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.e2e
 def test_full_disk_is_an_os_error_and_the_lake_stays_whole(tmp_path: Path) -> None:
     """A limit on file sizes stands in for the full disk: the write fails in the same place."""
     publish(tmp_path, [write_crawl(tmp_path / "raw/x/g001", [Shot("a")])])

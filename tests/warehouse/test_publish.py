@@ -146,6 +146,7 @@ def test_time_travel_and_changed_rules(tmp_path: Path) -> None:
         connect(tmp_path, at=3)
 
 
+@pytest.mark.e2e
 def test_newer_crawl_replaces_what_changed_and_older_one_does_not_come_back(tmp_path: Path) -> None:
     day = dt.timedelta(days=1)
     first = write_crawl(tmp_path / "raw/x/g001", [Shot("a"), Shot("b"), Shot("c"), Shot("d")])
@@ -176,6 +177,7 @@ def test_a_page_that_opts_out_takes_out_its_own_pair_alone(tmp_path: Path) -> No
     assert reasons(tmp_path) == {"a.jpg@open": "kept", "a.jpg@closed": "page_opted_out"}
 
 
+@pytest.mark.e2e
 def test_crash_before_the_commit_leaves_the_lake_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = write_crawl(tmp_path / "raw/x/g001", [Shot("a")])
     publish(tmp_path, [first])
