@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -103,6 +104,24 @@ def test_refused_pictures_are_never_asked_for(built_root: Path, small_web: Sampl
     assert paths <= {"/robots.txt"}
     again = {key: n for key, n in requests.items() if opted_out.endswith(key[0]) and key[1] != "/robots.txt" and n > 1}
     assert again == {}
+
+
+def test_a_refreshed_crawl_downloads_only_what_it_lacks(built_root: Path, small_web: SampleWeb, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(built_root, root)
+    before, asked = outcome(root), small_web.requests()
+    command = [*build_command(small_web.url, root), "--refresh"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert outcome(root)["corpus"] == before["corpus"]
+    assert outcome(root)["decisions"] == before["decisions"]
+    with contextlib.closing(warehouse.connect(root)) as con:
+        had = {row[0] for row in con.execute("SELECT image_url FROM images WHERE status = 'ok'").fetchall()}
+        final = con.execute("SELECT image_url FROM images WHERE reason = 'image_opted_out'").fetchall()
+    again = {f"http://{host}{path}" for (host, path), _ in (small_web.requests() - asked).items()}
+    assert again & had == set(), "a picture that we have was asked for again"
+    assert len(again) > 1, "the pages were not crawled again"
+    assert final
 
 
 def interrupted_build(url: str, root: Path, delays_s: list[float]) -> int:
