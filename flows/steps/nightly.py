@@ -55,7 +55,7 @@ def retrain(config: BuildConfig, preset: str, seed: int, runner: Runner) -> Nigh
     new_faces = count_new_faces(built.root, built.release) if built.is_new else 0
     if not new_faces:
         return NightSummary(built, new_faces)
-    name = f"night-{preset}-r{built.release:05d}-s{seed}"
+    name = f"night-{Path(preset).stem}-r{built.release:05d}-s{seed}"
     trained = train(TrainConfig(built.root, preset, name, built.release, seed), runner)
     challenger = evaluate(EvaluateConfig(built.root, name, built.release, seed=seed), runner)
     before = last_model(built.root, name)

@@ -16,6 +16,8 @@ import duckdb
 import psutil
 import pytest
 
+import warehouse
+from tests.flows.test_model_steps import MICRO
 from tests.flows.up_process import Up, start_up
 
 pytestmark = pytest.mark.e2e
@@ -95,6 +97,38 @@ def test_a_second_build_finds_everything_done(prefect_up: Up) -> None:
     assert "publish" in tasks
     assert not {"download-00000", "detect-00000"} & tasks
     assert _count_with_plain_duckdb(prefect_up.root / "lake") == kept
+
+
+@pytest.mark.slow
+def test_deployed_training_evaluation_and_night(prefect_up: Up, tmp_path: Path) -> None:
+    """All four deployments on one root: build, train, evaluate; then a night that finds more, and one that does not."""
+    preset = tmp_path / "micro.json"
+    preset.write_text(json.dumps(MICRO))
+    root = prefect_up.root / "night"
+    shared = ("--param", f"root={root}", "--watch")
+    micro = ("--param", f"preset={preset}")
+    night = ("deployment", "run", "nightly-retrain/nightly", "--param", "source=sample:200", *micro, *shared)
+    for words in (
+        (*BUILD, "--param", "source=sample:120", *shared),
+        ("deployment", "run", "train-gptface/local", *micro, *shared),
+        ("deployment", "run", "evaluate-gptface/local", *shared),
+        night,
+    ):
+        done = prefect_up.prefect(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with warehouse.connect(root) as con:
+        models = [row[0] for row in con.execute("SELECT model FROM models ORDER BY created_at").fetchall()]
+        measured = con.execute("SELECT DISTINCT model, release FROM evaluations ORDER BY ALL").fetchall()
+    assert models == ["micro-r00001-s0", "night-micro-r00002-s0"]
+    assert {(models[0], 1), (models[0], 2), (models[1], 2)} <= set(measured), "not both measured on the new release"
+
+    quiet = prefect_up.prefect(*night)
+    assert quiet.returncode == 0, quiet.stdout + quiet.stderr
+    run = _run_named(quiet.stdout)
+    assert not {"train", "evaluate"} & {task["name"] for task in _tasks(prefect_up, run)}
+    artifacts = prefect_up.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    said = {artifact["key"]: artifact["data"] for artifact in artifacts}
+    assert "No new faces" in said["night-summary"]
 
 
 def _count_with_plain_duckdb(lake: Path) -> int:
