@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gptface_core.files import replacing
 from gptface_core.image_tokenizer import ImageTokenizer
 from gptface_core.shards import Pictures
 from gptface_core.tokens import to_pictures, to_tensor
@@ -26,10 +27,8 @@ def contact_sheet(rows: Sequence[Sequence[Pictures]], path: Path, cell_px: int =
             cell = Image.fromarray(picture).resize((cell_px, cell_px), Image.Resampling.BICUBIC)
             top, left = y * (cell_px + gap), x * (cell_px + gap)
             sheet[top : top + cell_px, left : left + cell_px] = np.asarray(cell)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    Image.fromarray(sheet).save(temporary, format="PNG")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        Image.fromarray(sheet).save(temporary, format="PNG")
 
 
 def save_reconstructions(tokenizer: ImageTokenizer, pictures: Pictures, path: Path) -> None:

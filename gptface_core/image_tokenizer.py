@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from gptface_core.config import FORMAT_VERSION, ImageTokenizerConfig
 from gptface_core.errors import InputError
+from gptface_core.files import replacing, write_text
 
 WEIGHTS, SETTINGS = "image_tokenizer.safetensors", "image_tokenizer.json"
 
@@ -129,12 +130,10 @@ class ImageTokenizer(nn.Module):
     def save(self, folder: Path, **extra: Any) -> None:
         """Weights and settings into `folder`, settings last; `extra` goes beside the settings (metrics, keys)."""
         state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        save_file(state, folder / (WEIGHTS + ".tmp"))
-        (folder / (WEIGHTS + ".tmp")).replace(folder / WEIGHTS)
+        with replacing(folder / WEIGHTS) as temporary:
+            save_file(state, temporary)
         settings = {"version": FORMAT_VERSION, "kind": "fsq", "config": asdict(self.config), **extra}
-        temporary = folder / (SETTINGS + ".tmp")
-        temporary.write_text(json.dumps(settings, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(folder / SETTINGS)
+        write_text(folder / SETTINGS, json.dumps(settings, indent=1, sort_keys=True))
 
     @classmethod
     def load(cls, folder: Path) -> ImageTokenizer:

@@ -16,6 +16,7 @@ from typing import Any
 
 from gptface_core.config import FORMAT_VERSION
 from gptface_core.errors import InputError
+from gptface_core.files import write_text
 
 FILE = "text_tokenizer.json"
 UNKNOWN = 0  # id of <unk>; ids here count from 0, the model shifts them past its special tokens
@@ -77,9 +78,7 @@ class TextTokenizer:
     def save(self, folder: Path) -> None:
         words = [self._bpe.decoder[i] for i in self.clip_ids]  # for the reader; loading needs the numbers alone
         document = {"version": FORMAT_VERSION, "bpe": "open_clip", "clip_ids": self.clip_ids, "tokens": words}
-        temporary = folder / (FILE + ".tmp")
-        temporary.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-        temporary.replace(folder / FILE)
+        write_text(folder / FILE, json.dumps(document, ensure_ascii=False))
 
     @classmethod
     def load(cls, folder: Path) -> TextTokenizer:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gptface_core.files import replacing
 from gptface_core.image_tokenizer import ImageTokenizer, batches
 from gptface_core.model import PAD, SPECIALS
 from gptface_core.shards import Pictures, Shard, ShardIndex, decode_jpeg, read_shard
@@ -108,10 +109,12 @@ def _write(path: Path, shard: Shard, image: ImageTokenizer, text: TextTokenizer)
             "codes": pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1), pa.int32()), image.config.grid**2),
         }
     )
-    temporary = path.with_suffix(".tmp")
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with (
+        replacing(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
         writer.write_table(table)
-    temporary.replace(path)
 
 
 def load_split(

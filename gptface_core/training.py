@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from gptface_core.config import FORMAT_VERSION, Preset, load_preset
 from gptface_core.errors import InputError
 from gptface_core.figures import save_reconstructions
+from gptface_core.files import replacing, write_text
 from gptface_core.image_tokenizer import ImageTokenizer, read_settings
 from gptface_core.model import GPTFace, GPTFaceConfig
 from gptface_core.optimise import History, OnProgress, Progress, TrainingError, seed_stage
@@ -93,7 +94,7 @@ def train(
             return _summary(run, 0)
         model = _model_stages(run, image)
         summary = _summary(run, sum(p.numel() for p in model.parameters()))
-        _write_text(run.out / DONE, json.dumps(asdict(summary), indent=1))
+        write_text(run.out / DONE, json.dumps(asdict(summary), indent=1))
         return summary
     finally:
         torch.set_num_threads(threads)
@@ -115,7 +116,7 @@ def _open_run(
         (run.out / DONE).unlink(missing_ok=True)
         shutil.rmtree(run.work)
         run.work.mkdir()
-        _write_text(mark, key)
+        write_text(mark, key)
     return run
 
 
@@ -137,8 +138,8 @@ def _skip(run: _Run, stage: str) -> bool:
 def _mark(run: _Run, stage: str, history: History) -> None:
     """The stage's marker, and the loss history of all stages so far."""
     lines, seconds = history.end()
-    _write_text(run.work / f"{stage}.json", json.dumps({"seconds": round(seconds, 2), "lines": lines}))
-    _write_text(
+    write_text(run.work / f"{stage}.json", json.dumps({"seconds": round(seconds, 2), "lines": lines}))
+    write_text(
         run.out / "history.jsonl", "".join(line + "\n" for record in _records(run).values() for line in record["lines"])
     )
 
@@ -221,9 +222,8 @@ def _model_config(run: _Run, text: TextTokenizer) -> GPTFaceConfig:
 
 
 def _save_weights(model: GPTFace, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
 
 
 def _save_model(model: GPTFace, out: Path) -> None:
@@ -254,9 +254,3 @@ def _summary(run: _Run, parameters: int) -> TrainingSummary:
         losses=losses,
         tokenizer=read_settings(run.out)["metrics"],
     )
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

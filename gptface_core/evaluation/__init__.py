@@ -18,6 +18,7 @@ from gptface_core.evaluation.inpaint import inpainting, masked_image_gain
 from gptface_core.evaluation.itm import pairwise
 from gptface_core.evaluation.probe import frozen_features, probe
 from gptface_core.figures import contact_sheet
+from gptface_core.files import write_text
 from gptface_core.shards import Pictures, ShardIndex, open_index, read_shard, shrink
 from gptface_core.tokens import decode_split
 from gptface_core.train_tokenizer import measure_tokenizer
@@ -52,7 +53,7 @@ def evaluate(
         results = _measure(bundle, index, truth, out / "figures", seed)
     finally:
         torch.set_num_threads(threads)
-    _write(out / "evaluation.json", results)
+    write_text(out / "evaluation.json", json.dumps(results, indent=1))
     return results
 
 
@@ -164,10 +165,3 @@ def _edit_sheet(bundle: Bundle, test: _Split, figures: Path, seed: int) -> None:
         edits = [edit(bundle, crop, prompt, region, seed=seed).images[0] for region, prompt in EDITS]
         rows.append([crop, *edits])
     contact_sheet(rows, figures / "edits.png")
-
-
-def _write(path: Path, results: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    temporary.replace(path)
