@@ -33,6 +33,7 @@ RETRIES = 2
 RETRY_DELAYS_S = [2.0, 10.0]
 PROGRESS_EVERY_S = 10.0
 PARENT_CHECK_S = 2.0
+ORPHAN_GRACE_S = 8.0
 DIED = "out of memory? Finished parts are kept, run it again to go on"
 
 
@@ -63,6 +64,10 @@ def end_with_worker() -> None:
         while os.getppid() == worker:
             time.sleep(PARENT_CHECK_S)
         os.kill(os.getpid(), signal.SIGTERM)
+        # Prefect now tells its server that the run has crashed, again and again for a minute where that is gone, too.
+        # Nobody is left to hear it: the next `gptface up` marks such runs.
+        time.sleep(ORPHAN_GRACE_S)
+        os._exit(1)
 
     threading.Thread(target=watch, name="worker-watch", daemon=True).start()
 
