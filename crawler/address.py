@@ -1,14 +1,14 @@
 """Which addresses may be asked: http and https on public hosts, and nothing else.
 
-Crawled addresses are hostile input. The check is on the resolved IP address, and the connection then goes to that
-very IP address, so a name that answers differently the second time (DNS rebinding) gains nothing.
+Crawled addresses are hostile input. The check is on the resolved IP address (crawler.resolver), and the connection then
+goes to that very IP address, so a name that answers differently the second time (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import socket
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from warehouse.schema import Reason
@@ -60,6 +60,7 @@ class Address:
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
+@lru_cache(maxsize=4096)  # scheduling, consent and request each need the parts of the same address
 def parse_address(url: str) -> Address:
     """Split and check `url`; raises AddressError(BAD_ADDRESS) for anything but a plain http(s) address."""
     if len(url) > _MAX_URL_CHARS:
@@ -110,19 +111,3 @@ def is_permitted(ip: IPAddress, allow_private: bool) -> bool:
     if ip.is_global:
         return True
     return allow_private and any(ip in net for net in _PRIVATE if net.version == ip.version)
-
-
-def resolve(address: Address, allow_private: bool) -> list[str]:
-    """The IP addresses of `address` that may be connected to, in the resolver's order.
-
-    Raises AddressError(DNS) where the name has no address, AddressError(PRIVATE_ADDRESS) where none is permitted.
-    """
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise AddressError(Reason.DNS, f"no address for {address.host}: {error}") from error
-    ips = list(dict.fromkeys(str(entry[4][0]).split("%", 1)[0] for entry in found))
-    permitted = [ip for ip in ips if is_permitted(ipaddress.ip_address(ip), allow_private)]
-    if not permitted:
-        raise AddressError(Reason.PRIVATE_ADDRESS, f"{address.host} is at {', '.join(ips)}, which is not public")
-    return permitted

@@ -1,7 +1,8 @@
 """Download one part of a plan into one raw shard: consented addresses only, guarded, every row with an end.
 
 images/<part>.tar (original bytes), <part>.parquet (warehouse.schema.IMAGES), <part>_stats.json (last: the part is
-done). A crash leaves no statistics, and the part is done again; a tar that no longer has its recorded size, too.
+done). A crash leaves no statistics, and the part is done again; a tar that no longer has its recorded size, too. What
+had refused before the crash is not asked again (crawler.refusals).
 """
 
 from __future__ import annotations
@@ -9,44 +10,44 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from crawler.consent import consent_path, load_hosts, refused_by_headers
+from crawler.asking import AskConfig, Asking, host_of
+from crawler.consent import consent_path
+from crawler.directives import refused_by_headers
 from crawler.engine import download_shard
 from crawler.errors import InputError
-from crawler.fetch import Answer, FetchConfig, Fetcher, FetchError, Headers, Hooks
+from crawler.fetch import FetchConfig, Fetcher
 from crawler.files import read_rows, write_json, write_table
+from crawler.hostqueues import HostQueues
+from crawler.hosts import load_hosts
+from crawler.known import read_known
+from crawler.outcomes import accumulated, ended, judged, kept
 from crawler.plan import part_path
+from crawler.politeness import PolitenessConfig, Row
 from crawler.rawshard import Outcome, RawShardWriter
+from crawler.refusals import HostRefusals, refusals_dir
 from crawler.robots import RobotsGate
-from crawler.sniff import image_kind
+from crawler.stored import read_stored
 from warehouse.schema import IMAGES, Reason, Status
 
 logger = logging.getLogger(__name__)
 
-# Worth asking again at once, after a pause. A timeout is not: it has had its time. A refusal and a 4xx are answers.
-_RETRIED = frozenset({Reason.DNS, Reason.CONNECT, Reason.HTTP_SERVER_ERROR, Reason.BROKEN_TRANSFER})
-_REFUSALS = frozenset(
-    {
-        Reason.ROBOTS_TXT,
-        Reason.ROBOTS_UNREACHABLE,
-        Reason.PAGE_OPTED_OUT,
-        Reason.IMAGE_OPTED_OUT,
-        Reason.HOST_OPTED_OUT,
-    }
-)
+_NO_PAGE_RULE = frozenset({Reason.ROBOTS_UNREACHABLE, Reason.PAGE_OPTED_OUT})
 
 
 @dataclass(frozen=True)
 class DownloadConfig:
-    """How a part is downloaded. `backoff_s` doubles with each of `retries`; `part_s` bounds the whole part."""
+    """How a part is downloaded. `backoff_s` doubles with each of `retries`; `part_s` bounds the whole part.
+
+    host_concurrency, host_delay_s, refusal_limit: see crawler.politeness; `processes` of a build share a host.
+    """
 
     fetch: FetchConfig = field(default_factory=FetchConfig)
     threads: int = 32
@@ -54,17 +55,37 @@ class DownloadConfig:
     backoff_s: float = 0.5
     part_s: float = 3600.0
     hosts_ttl_h: float = 24.0
+    host_concurrency: int = 8
+    host_delay_s: float = 0.0
+    refusal_limit: int = 3
+    processes: int = 1
+    pause_max_s: float = 120.0
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise InputError(f"threads must be at least 1, not {self.threads}")
         if self.retries < 0:
             raise InputError(f"retries must not be negative, but is {self.retries}")
+        _ = self.politeness  # checks its share of the values
+
+    @property
+    def politeness(self) -> PolitenessConfig:
+        return PolitenessConfig(
+            host_concurrency=self.host_concurrency,
+            host_delay_s=self.host_delay_s,
+            processes=self.processes,
+            refusal_limit=self.refusal_limit,
+            pause_max_s=self.pause_max_s,
+            limited_limit=self.retries + 1,
+        )
 
 
 @dataclass(frozen=True)
 class DownloadStats:
-    """Of one part: addresses by outcome, bytes kept, and the counts of each reason."""
+    """Of one part: addresses by outcome, bytes stored, and the counts of each reason.
+
+    `kept` rows (which may be ok, too) are those of an earlier release, whose bytes lie in an earlier shard.
+    """
 
     part: int
     urls: int
@@ -75,6 +96,7 @@ class DownloadStats:
     tar_bytes: int
     duration_s: float
     reasons: dict[str, int]
+    kept: int = 0
 
 
 def images_path(crawl_dir: Path, part: int, ending: str) -> Path:
@@ -94,7 +116,13 @@ def read_stats(crawl_dir: Path, part: int) -> DownloadStats | None:
     return stats
 
 
-def download_part(part: int, crawl_dir: Path, raw_prefix: str, config: DownloadConfig | None = None) -> DownloadStats:
+def download_part(
+    part: int,
+    crawl_dir: Path,
+    raw_prefix: str,
+    config: DownloadConfig | None = None,
+    is_taken_down: Callable[[bytes], bool] = lambda data: False,
+) -> DownloadStats:
     """Download the addresses of one part; a finished part is returned as it is.
 
     Args:
@@ -102,6 +130,7 @@ def download_part(part: int, crawl_dir: Path, raw_prefix: str, config: DownloadC
         crawl_dir: folder of the crawl (root/raw/<source>/g<generation>).
         raw_prefix: path of crawl_dir/images below the root, with "/": `raw_shard` of each picture begins with it.
         config: bounds.
+        is_taken_down: whether a picture with these bytes must not be kept; they are then written nowhere.
 
     Raises InputError where the part has no plan or no verdicts. Rows never raise: each ends with status and reason.
     """
@@ -115,22 +144,18 @@ def download_part(part: int, crawl_dir: Path, raw_prefix: str, config: DownloadC
     scratch = crawl_dir / "images" / f".{part:05d}.work"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    urls, outcomes = _decided(part, crawl_dir)
-    raw_shard = f"{raw_prefix.strip('/')}/{part:05d}.tar"
     writer = RawShardWriter(scratch)
     try:
-        with Fetcher(config.fetch) as fetcher:
-            hosts = load_hosts(crawl_dir, datetime.now(UTC) - timedelta(hours=config.hosts_ttl_h))
-            rows = _Rows(fetcher, RobotsGate(fetcher, hosts), config, writer, outcomes)
-            wanted = [(url_id, url) for url_id, url in sorted(urls.items()) if url_id not in outcomes]
-            rows.run(part, wanted, scratch)
+        download = _Part(part, crawl_dir, config, writer, started + config.part_s, is_taken_down)
+        download.run(scratch)
         tar = images_path(crawl_dir, part, ".tar")
-        table = writer.finish(tar, raw_shard, urls, outcomes)
+        table = writer.finish(tar, f"{raw_prefix.strip('/')}/{part:05d}.tar", download.urls, download.outcomes)
     finally:
         writer.close()
         shutil.rmtree(scratch, ignore_errors=True)
     write_table(images_path(crawl_dir, part, ".parquet"), table, IMAGES)
-    stats = _stats(part, table, tar.stat().st_size, time.monotonic() - started)
+    own = {url_id for url_id, outcome in download.outcomes.items() if outcome.kept is None}
+    stats = _stats(part, table, own, tar.stat().st_size, time.monotonic() - started)
     write_json(marker, asdict(stats))
     logger.info("images %05d: %d ok, %d refused, %d failed", part, stats.ok, stats.refused, stats.failed)
     return stats
@@ -152,7 +177,7 @@ def _decided(part: int, crawl_dir: Path) -> tuple[dict[str, str], dict[str, Outc
     for row in sorted(verdicts, key=lambda row: row["row_id"]):
         if row["url_id"] not in allowed and row["url_id"] not in refused:
             reason = Reason(row["reason"])
-            refused[row["url_id"]] = _ended(reason, row["evidence"], row["checked_at"], attempts=0)
+            refused[row["url_id"]] = ended(reason, row["evidence"], row["checked_at"], attempts=0)
     undecided = urls.keys() - allowed - refused.keys()
     if undecided:
         raise InputError(
@@ -161,123 +186,109 @@ def _decided(part: int, crawl_dir: Path) -> tuple[dict[str, str], dict[str, Outc
     return urls, refused
 
 
-def _ended(reason: Reason, error: str, at: datetime, attempts: int, http_status: int | None = None) -> Outcome:
-    status = Status.REFUSED if reason in _REFUSALS else Status.FAILED
-    return Outcome(status, reason, error, http_status, attempts, at)
-
-
-class _Rows:
-    """Fetches rows in threads and receives them as img2dataset's sample writer."""
+class _Part:
+    """The rows of one part. To img2dataset it is the sample writer, called from its one writing thread."""
 
     def __init__(
         self,
-        fetcher: Fetcher,
-        gate: RobotsGate,
+        part: int,
+        crawl_dir: Path,
         config: DownloadConfig,
         writer: RawShardWriter,
-        outcomes: dict[str, Outcome],
+        deadline: float,
+        is_taken_down: Callable[[bytes], bool],
     ) -> None:
-        self._fetcher = fetcher
-        self._gate = gate
+        self.urls, self.outcomes = _decided(part, crawl_dir)
+        self._part = part
+        self._crawl_dir = crawl_dir
         self._config = config
         self._writer = writer
-        self._outcomes = outcomes
-        self._deadline = time.monotonic() + config.part_s
-        self._wanted: list[tuple[str, str]] = []
-        self._lock = threading.Lock()
+        self._deadline = deadline
+        self._is_taken_down = is_taken_down
+        self._known = read_known(crawl_dir, self.urls)
 
-    def run(self, part: int, wanted: list[tuple[str, str]], scratch: Path) -> None:
-        """Download `wanted` (url_id, address); afterwards every one of them has an outcome."""
-        self._wanted = wanted
-        if wanted:
-            threads = min(self._config.threads, len(wanted))
-            download_shard(part, wanted, scratch, threads, self._fetch, self)
+    def run(self, scratch: Path) -> None:
+        """Give every address an outcome: known, held by the source, or asked for."""
+        oldest = datetime.now(UTC) - timedelta(hours=self._config.hosts_ttl_h)
+        with Fetcher(self._config.fetch) as fetcher:
+            gate = RobotsGate(fetcher, load_hosts(self._crawl_dir, oldest, _hosts(self._part, self._crawl_dir)))
+            self._take_known(gate)
+            self._take_stored()
+            wanted = [(url_id, url) for url_id, url in sorted(self.urls.items()) if url_id not in self.outcomes]
+            if wanted:
+                self._ask(wanted, fetcher, gate, scratch)
         for url_id, _ in wanted:
-            outcome = self._outcomes.get(url_id)
-            if outcome is None or (outcome.status is Status.OK and url_id not in self._writer):
+            outcome = self.outcomes.get(url_id)
+            is_lost = outcome is None or (
+                outcome.status is Status.OK and outcome.kept is None and url_id not in self._writer
+            )
+            if is_lost:
                 logger.error("row %s was lost on the way to the writer", url_id)
-                self._outcomes[url_id] = _ended(Reason.INTERNAL_ERROR, "lost before writing", datetime.now(UTC), 0)
+                self.outcomes[url_id] = ended(Reason.INTERNAL_ERROR, "lost before writing", datetime.now(UTC), 0)
 
-    # img2dataset's side: called from its threads, and from its one writing thread.
+    def _take_known(self, gate: RobotsGate) -> None:
+        """What is settled stays, unless its own host has withdrawn consent; that of a page concerns its pair alone."""
+        for url_id, known in self._known.items():
+            outcome = self.outcomes.get(url_id)
+            if outcome is None:
+                if known.settled and not known.recheck:
+                    self.outcomes[url_id] = kept(known)
+            elif known.settled or known.is_ok:
+                is_by_page = outcome.reason in _NO_PAGE_RULE or gate.verdict(self.urls[url_id]).allowed
+                self.outcomes[url_id] = kept(known) if is_by_page or not known.is_ok else accumulated(outcome, known)
+            else:
+                self.outcomes[url_id] = accumulated(outcome, known)
 
-    def _fetch(self, position: int, url: str) -> tuple[BytesIO | None, str | None]:
-        outcome, data = self._download(url)
-        with self._lock:
-            self._outcomes[self._wanted[position][0]] = outcome
-        return (BytesIO(data), None) if data is not None else (None, str(outcome.reason))
+    def _take_stored(self) -> None:
+        """Pictures that the source holds are judged like downloaded ones, headers included, without a request."""
+        for url_id, picture in read_stored(self._crawl_dir, self.urls.keys() - self.outcomes.keys()):
+            refusal = refused_by_headers(picture.headers, datetime.now(UTC))
+            if refusal is not None:
+                outcome = ended(Reason.IMAGE_OPTED_OUT, refusal, picture.fetched_at, 0, 200)
+            else:
+                outcome, data = judged(picture.body, 200, picture.headers, picture.fetched_at, 0)
+                if data is not None and self._is_taken_down(data):
+                    outcome = ended(Reason.TAKEN_DOWN, "", picture.fetched_at, 0, 200)
+                elif data is not None:
+                    self._writer.add(url_id, data)
+            self.outcomes[url_id] = accumulated(outcome, self._known.get(url_id))
+
+    def _ask(self, wanted: list[tuple[str, str]], fetcher: Fetcher, gate: RobotsGate, scratch: Path) -> None:
+        config, folder = self._config, refusals_dir(self._crawl_dir)
+        rows = [Row(i, url_id, url, host_of(url), config.fetch.total_s) for i, (url_id, url) in enumerate(wanted)]
+        at_once = len({row.host for row in rows}) * config.politeness.share  # more threads would only wait
+        queues = HostQueues(
+            rows, config.politeness, self._deadline, lambda host: HostRefusals(folder, host, config.refusal_limit)
+        )
+        ask = AskConfig(
+            config.retries, config.backoff_s, config.fetch.total_s, config.fetch.max_redirects, self._deadline
+        )
+        asking = Asking(fetcher, gate, queues, self._known, ask, self.outcomes.__setitem__)
+        download_shard(self._part, wanted, scratch, min(config.threads, len(wanted), at_once), asking.next_ended, self)
 
     def write(self, img_str: bytes | None, key: str, caption: str | None, meta: dict[str, Any]) -> None:
-        if img_str is not None:
-            self._writer.add(meta["url_id"], img_str)
+        if img_str is None:
+            return
+        url_id = meta["url_id"]
+        if self._is_taken_down(img_str):
+            outcome = self.outcomes[url_id]
+            self.outcomes[url_id] = ended(Reason.TAKEN_DOWN, "", outcome.fetched_at, outcome.attempts, 200)
+        else:
+            self._writer.add(url_id, img_str)
 
     def close(self) -> None:
         """img2dataset closes its writer after the last row; ours is finished by the part."""
 
-    # One row.
 
-    def _download(self, url: str) -> tuple[Outcome, bytes | None]:
-        """Ask for `url`, again after a pause where that is worth it."""
-        for attempt in range(1, self._config.retries + 2):
-            outcome, data = self._attempt(url, attempt)
-            pause_s = self._config.backoff_s * 2 ** (attempt - 1)
-            last = attempt > self._config.retries or time.monotonic() + pause_s > self._deadline
-            if outcome.reason not in _RETRIED or last:
-                break
-            time.sleep(pause_s)
-        return outcome, data
-
-    def _attempt(self, url: str, attempt: int) -> tuple[Outcome, bytes | None]:
-        now = datetime.now(UTC)
-        if time.monotonic() > self._deadline:
-            return _ended(Reason.TIMEOUT, "the part's time was up", now, attempt - 1), None
-        try:
-            hooks = Hooks(hop=_hop_check(self._gate, url), headers=_refuse_by_headers)
-            answer = self._fetcher.get(url, hooks, self._deadline)
-            return _judged(answer, now, attempt)
-        except FetchError as error:
-            return _ended(error.reason, error.detail[:300], now, attempt, error.http_status), None
-        except Exception as error:  # the row boundary: one bad row must not end the part
-            logger.exception("unexpected error at %s", url)
-            return _ended(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"[:300], now, attempt), None
+def _hosts(part: int, crawl_dir: Path) -> set[str]:
+    rows = read_rows(part_path(crawl_dir / "plan", part, "pairs"), ["image_host"])
+    return {row["image_host"] for row in rows}
 
 
-def _hop_check(gate: RobotsGate, url: str) -> Any:
-    """Redirects obey robots.txt, too, of whatever host they lead to."""
-
-    def check(target: str) -> None:
-        verdict = gate.verdict(target)
-        if not verdict.allowed:
-            raise FetchError(verdict.reason or Reason.ROBOTS_TXT, f"redirect to {target[:200]}: {verdict.evidence}")
-
-    return check
-
-
-def _refuse_by_headers(_url: str, status: int, headers: Headers) -> None:
-    """An opt-out in the headers ends the request before the body is read."""
-    refusal = refused_by_headers(headers, datetime.now(UTC))
-    if refusal is not None:
-        raise FetchError(Reason.IMAGE_OPTED_OUT, refusal, status)
-
-
-def _judged(answer: Answer, now: datetime, attempt: int) -> tuple[Outcome, bytes | None]:
-    """The outcome of a complete answer, with its bytes where it is a picture."""
-
-    def failed(reason: Reason, error: str) -> tuple[Outcome, None]:
-        return _ended(reason, error, now, attempt, answer.status), None
-
-    if answer.status >= 500:
-        return failed(Reason.HTTP_SERVER_ERROR, f"HTTP {answer.status}")
-    if answer.status // 100 != 2:
-        return failed(Reason.HTTP_CLIENT_ERROR, f"HTTP {answer.status}")
-    if not answer.body:
-        return failed(Reason.EMPTY_BODY, "no bytes")
-    kind = image_kind(answer.body)
-    if kind is None:
-        return failed(Reason.NOT_AN_IMAGE, f"begins with {answer.body[:12]!r}")
-    return Outcome(Status.OK, None, None, answer.status, attempt, now, kind), answer.body
-
-
-def _stats(part: int, rows: list[dict[str, Any]], tar_bytes: int, duration_s: float) -> DownloadStats:
+def _stats(
+    part: int, rows: Iterable[Mapping[str, Any]], own: set[str], tar_bytes: int, duration_s: float
+) -> DownloadStats:
+    rows = list(rows)
     by_status = Counter(row["status"] for row in rows)
     reasons = Counter(str(row["reason"]) for row in rows if row["reason"])
     return DownloadStats(
@@ -286,8 +297,9 @@ def _stats(part: int, rows: list[dict[str, Any]], tar_bytes: int, duration_s: fl
         ok=by_status[Status.OK],
         refused=by_status[Status.REFUSED],
         failed=by_status[Status.FAILED],
-        bytes=sum(row["raw_bytes"] or 0 for row in rows),
+        bytes=sum(row["raw_bytes"] or 0 for row in rows if row["url_id"] in own),
         tar_bytes=tar_bytes,
         duration_s=round(duration_s, 3),
         reasons=dict(sorted(reasons.items())),
+        kept=len(rows) - len(own),
     )

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-FetchRow = Callable[[int, str], tuple[BytesIO | None, str | None]]
-"""(position, address) -> (bytes, None) or (None, error line); must not raise."""
+FetchNext = Callable[[], tuple[int, BytesIO | None, str | None]]
+"""() -> (position of the row that ended, its bytes or None, error line or None); must not raise."""
 
 
 _LOADING = threading.Lock()  # loading stands modules in for others, which two threads must not do at once
@@ -82,16 +82,17 @@ def _original_bytes(stream: BytesIO, _boxes: object = None) -> tuple[bytes, None
 
 
 def download_shard(
-    shard: int, rows: Sequence[tuple[str, str]], folder: Path, threads: int, fetch: FetchRow, writer: SampleWriter
+    shard: int, rows: Sequence[tuple[str, str]], folder: Path, threads: int, fetch: FetchNext, writer: SampleWriter
 ) -> None:
     """Run `rows` of (url_id, address) through img2dataset's Downloader with `threads` threads.
 
-    `folder` is a scratch folder for its input shard and statistics. The row's position is its place in `rows`.
+    `folder` is a scratch folder for its input shard and statistics. The Downloader hands out rows in the order of
+    `rows`; `fetch` takes that as leave to end any one of them, and says which: a row's position is its place in `rows`.
     """
     module: Any = load_downloader()
 
-    def fetch_row(row: tuple[int, str], **_: object) -> tuple[int, BytesIO | None, str | None]:
-        return (row[0], *fetch(*row))
+    def fetch_row(_row: tuple[int, str], **_: object) -> tuple[int, BytesIO | None, str | None]:
+        return fetch()
 
     module.download_image_with_retry = fetch_row
     input_shard = folder / f"{shard}.feather"

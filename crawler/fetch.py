@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urljoin
 
-from crawler.address import Address, AddressError, parse_address, resolve
-from crawler.transport import CHUNK_BYTES, Connection, Sink, connect
+from crawler.address import Address, AddressError, parse_address
+from crawler.resolver import Resolver, ResolverConfig
+from crawler.transport import CHUNK_BYTES, Connection, HeaderFloodError, Response, Sink, connect
 from warehouse.schema import Reason
 
 USER_AGENT_TOKEN = "gptface"
@@ -50,11 +51,12 @@ class FetchConfig:
     connect_s: float = 10.0
     total_s: float = 30.0
     max_bytes: int = 20_000_000
+    max_head_bytes: int = 64 * 1024
     max_redirects: int = 5
     allow_private: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("connect_s", "total_s", "max_bytes"):
+        for name in ("connect_s", "total_s", "max_bytes", "max_head_bytes"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be over 0, not {getattr(self, name)}")
 
@@ -83,9 +85,11 @@ class Hooks:
 class Fetcher:
     """Guarded GET requests; safe to share between threads. Close it when done."""
 
-    def __init__(self, config: FetchConfig) -> None:
+    def __init__(self, config: FetchConfig, resolver: Resolver | None = None) -> None:
         self.config = config
-        self._context = ssl.create_default_context()
+        self._resolver = resolver or Resolver(ResolverConfig(allow_private=config.allow_private))
+        self._tls: ssl.SSLContext | None = None
+        self._lines = f"User-Agent: {config.user_agent}\r\nAccept: */*\r\nAccept-Encoding: identity"
         self._local = threading.local()
         self._all: set[Connection] = set()
         self._lock = threading.Lock()
@@ -98,14 +102,16 @@ class Fetcher:
 
     def close(self) -> None:
         """Close every kept connection of every thread."""
+        self._resolver.close()
         with self._lock:
             connections, self._all = self._all, set()
         for connection in connections:
             connection.shut()
 
-    def get(self, url: str, hooks: Hooks | None = None, deadline: float | None = None) -> Answer:
-        """GET `url`, following redirects; any final status is an answer. `deadline` is on time.monotonic().
+    def get(self, url: str, hooks: Hooks | None = None, deadline: float | None = None, extra: Headers = ()) -> Answer:
+        """GET `url` with `extra` headers, following redirects; any final status is an answer.
 
+        `deadline` is on time.monotonic(); `total_s` bounds the request in any case.
         Raises FetchError with a member of Reason for everything that gives no complete answer.
         """
         hooks = hooks or Hooks()
@@ -113,7 +119,7 @@ class Fetcher:
         until = until if deadline is None else min(until, deadline)
         current = url
         for _ in range(self.config.max_redirects + 1):
-            status, headers, body = self._hop(current, hooks, until)
+            status, headers, body = self._hop(current, hooks, until, extra)
             location = next((value for name, value in headers if name == "location"), None)
             if status not in _REDIRECTS or not location:
                 return Answer(current, status, headers, body)
@@ -125,14 +131,14 @@ class Fetcher:
                 hooks.hop(current)
         raise FetchError(Reason.TOO_MANY_REDIRECTS, f"over {self.config.max_redirects} redirects", status)
 
-    def _hop(self, url: str, hooks: Hooks, until: float) -> tuple[int, Headers, bytes]:
+    def _hop(self, url: str, hooks: Hooks, until: float, extra: Headers) -> tuple[int, Headers, bytes]:
         status: int | None = None
         connection: Connection | None = None
         try:
             address = parse_address(url)
-            connection, response = self._send(address, until)
+            connection, response = self._send(address, until, extra)
             status = response.status
-            headers = tuple((name.lower(), _text(value)) for name, value in response.getheaders())
+            headers = tuple(response.getheaders())
             if hooks.headers is not None:
                 hooks.headers(url, status, headers)
             body = self._body(response, hooks.truncate)
@@ -144,6 +150,9 @@ class Fetcher:
         except FetchError:
             self._drop(connection)
             raise
+        except HeaderFloodError as error:
+            self._drop(connection)
+            raise FetchError(Reason.TOO_LARGE, str(error), status) from error
         except (OSError, http.client.HTTPException, zlib.error) as error:
             self._drop(connection)
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -154,33 +163,29 @@ class Fetcher:
             self._drop(connection)
         return status, headers, body
 
-    def _send(self, address: Address, until: float) -> tuple[Connection, http.client.HTTPResponse]:
+    def _send(self, address: Address, until: float, extra: Headers) -> tuple[Connection, Response]:
         """Send the request; a kept connection that the server has closed meanwhile is replaced once."""
         connection = self._take(address, until)
         try:
-            return connection, self._request(connection, address, until)
+            return connection, self._request(connection, address, until, extra)
         except (ConnectionError, http.client.BadStatusLine):
             self._drop(connection)
             if connection.fresh:
                 raise
         connection = self._open(address, until)
-        return connection, self._request(connection, address, until)
+        return connection, self._request(connection, address, until, extra)
 
-    def _request(self, connection: Connection, address: Address, until: float) -> http.client.HTTPResponse:
-        connection.guard.deadline = until
+    def _request(self, connection: Connection, address: Address, until: float, extra: Headers) -> Response:
+        lines = [f"GET {address.target} HTTP/1.1", f"Host: {address.host_header}", self._lines]
+        lines += [f"{name}: {value}" for name, value in extra]
+        head = "\r\n".join(lines) + "\r\n\r\n"
         try:
-            connection.putrequest("GET", address.target, skip_host=True, skip_accept_encoding=True)
-            connection.putheader("Host", address.host_header)
-            connection.putheader("User-Agent", self.config.user_agent)
-            connection.putheader("Accept", "*/*")
-            connection.putheader("Accept-Encoding", "identity")
-            connection.endheaders()
-            return connection.getresponse()
+            return connection.ask(head.encode("ascii"), until, self.config.max_head_bytes)
         except BaseException:
             self._drop(connection)
             raise
 
-    def _body(self, response: http.client.HTTPResponse, truncate: bool) -> bytes:
+    def _body(self, response: Response, truncate: bool) -> bytes:
         if response.status // 100 != 2:
             return self._drained(response)
         cap = self.config.max_bytes
@@ -199,11 +204,18 @@ class Fetcher:
         return bytes(sink.body[:cap])
 
     @staticmethod
-    def _drained(response: http.client.HTTPResponse) -> bytes:
+    def _drained(response: Response) -> bytes:
         """An error page is of no use: read it if it is short, to keep the connection, and leave it else."""
         if response.length is not None and response.length <= _DRAIN_BYTES:
             response.read()
         return b""
+
+    @property
+    def _context(self) -> ssl.SSLContext:
+        """Reading the system's certificates takes tens of milliseconds: only where there is an https address."""
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
 
     # Kept connections, per thread.
 
@@ -221,13 +233,18 @@ class Fetcher:
 
     def _open(self, address: Address, until: float) -> Connection:
         try:
-            ips = resolve(address, self.config.allow_private)
-            sock = connect(address, ips, self.config.connect_s, self._context, until)
+            ips = self._resolver.ips(address, min(until, time.monotonic() + self.config.connect_s))
+            context = self._context if address.scheme == "https" else None
+            sock = connect(address, ips, self.config.connect_s, context, until)
         except TimeoutError as error:
             raise FetchError(Reason.TIMEOUT, f"no connection to {address.authority} in time") from error
+        except ssl.SSLEOFError as error:  # hung up, which may pass; any other failure of TLS is an answer
+            raise FetchError(Reason.CONNECT, f"{address.authority} ended the handshake: {error}"[:300]) from error
+        except ssl.SSLError as error:
+            raise FetchError(Reason.TLS, f"no secure connection to {address.authority}: {error}"[:300]) from error
         except OSError as error:
             raise FetchError(Reason.CONNECT, f"cannot connect to {address.authority}: {error}"[:300]) from error
-        connection = Connection(address, sock)
+        connection = Connection(sock)
         with self._lock:
             self._all.add(connection)
         return connection
@@ -243,11 +260,3 @@ class Fetcher:
             connection.shut()
             with self._lock:
                 self._all.discard(connection)
-
-
-def _text(header: str) -> str:
-    """Header values arrive as Latin-1; UTF-8 in a Location header is common enough to be read as such."""
-    try:
-        return header.encode("latin-1").decode("utf-8")
-    except (UnicodeEncodeError, UnicodeDecodeError):
-        return header

@@ -1,7 +1,14 @@
-"""Candidates -> parts of a plan: pairs and captions, deduplicated, in an order that depends on content alone.
+"""Extracted units -> parts of a plan: pairs and captions, deduplicated, in an order that depends on content alone.
 
-Sorting by url_id, a hash, interleaves hosts, so that no part hammers one of them. DuckDB sorts on disk, so memory
-stays bounded whatever the size of the source.
+Sorting by url_id, a hash, interleaves hosts, so that no part hammers one of them. The work is done range by range of
+url_id: time grows with the number of rows, memory does not.
+
+    plan/00000.pairs.parquet, 00000.captions.parquet   one part, `part_urls` distinct addresses
+    plan/seen.parquet      row_id of every pair that the source showed, planned or not
+    plan/pages.parquet     schema.PAGES, the last visit of each page
+    plan/sources.parquet   schema.SOURCES without crawl and release: the units that were read
+    plan/stored.parquet    stored.STORED of planned addresses that need no download
+    plan/done.json         PlanSummary, last
 """
 
 from __future__ import annotations
@@ -9,70 +16,40 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crawler.address import authority_of
 from crawler.errors import InputError
+from crawler.extraction import UnitStats, forget_units, read_unit_stats, read_units, write_unit, write_units
 from crawler.files import write_json, write_table
-from warehouse.schema import CAPTIONS, PAIRS, row_id, url_id
+from crawler.partwriter import PartWriter
+from crawler.sources.base import Unit
+from crawler.stored import STORED, stored_index_path
+from warehouse.schema import PAGES, SOURCES
 
 if TYPE_CHECKING:
-    import duckdb
-
-    from crawler.sources.base import Candidate
+    from crawler.planquery import PlanQuery
+    from crawler.sources.base import Found
 
 logger = logging.getLogger(__name__)
 
-_BATCH_ROWS = 20_000
-
-_SPOOLED_PAIRS = pa.schema([pa.field("seq", pa.int64()), *PAIRS])
-_SPOOLED_CAPTIONS = pa.schema(
-    [
-        ("seq", pa.int64()),
-        ("row_id", pa.string()),
-        ("position", pa.int32()),
-        ("kind", pa.string()),
-        ("text", pa.string()),
-    ]
-)
-
-# One row per row_id (the first seen), directives of all sightings together; parts of $part_urls distinct addresses.
-_PLAN_PAIRS = """
-create table planned as
-with seen as (
-    select row_id, min_by(columns(* exclude (row_id, seq, page_directives)), seq),
-           coalesce(string_agg(distinct page_directives, chr(10) order by page_directives)
-                    filter (where page_directives <> ''), '') as page_directives
-    from read_parquet($pairs) group by row_id
-)
-select *, (dense_rank() over (order by url_id) - 1) // $part_urls as part
-from seen anti join known using (row_id)
-order by url_id, row_id
-"""
-# Captions in the order of first sighting, each text once per pair.
-_PLAN_CAPTIONS = """
-create table planned_captions as
-with seen as (
-    select row_id, text, min({'seq': seq, 'position': position, 'kind': kind}) as best
-    from read_parquet($captions) group by row_id, text
-)
-select part, row_id, (row_number() over (partition by row_id order by seen.best) - 1)::int as rank,
-       seen.best.kind as kind, text
-from seen join planned using (row_id)
-order by part, row_id, rank
-"""
+_RANGE_ROWS = 300_000  # about so many rows at a time
+_MAX_RANGES = 256  # more would read each file too often; what does not fit in memory then, DuckDB sorts on disk
+PLAN_SOURCES = pa.schema([field for field in SOURCES if field.name not in {"crawl", "release"}])
 
 
 @dataclass(frozen=True)
 class PlanSummary:
-    """A finished plan. `pairs` and `captions` as planned, `urls` distinct addresses, `known` pairs left out."""
+    """A finished plan. `pairs` and `captions` as planned, `urls` distinct addresses.
+
+    `known` pairs were seen and left out, since the lake has them unchanged; `retried` ones are planned though the
+    source did not show them this time.
+    """
 
     source: str
     parts: int
@@ -81,6 +58,7 @@ class PlanSummary:
     urls: int
     captions: int
     known: int
+    retried: int = 0
 
 
 def part_path(plan_dir: Path, part: int, table: str) -> Path:
@@ -96,32 +74,27 @@ def read_plan(plan_dir: Path) -> PlanSummary | None:
     return PlanSummary(**json.loads(done.read_text(encoding="utf-8")))
 
 
-def write_plan(
-    candidates: Iterable[Candidate],
-    plan_dir: Path,
-    part_urls: int,
-    source: str,
-    known: Collection[str] | pa.Array | pa.ChunkedArray | None = None,
-) -> PlanSummary:
-    """Plan `candidates` into parts of `part_urls` distinct picture addresses each, never splitting one.
+def plan_crawl(crawl_dir: Path, part_urls: int, source: str, threads: int = 2) -> PlanSummary:
+    """Plan what was extracted into parts of `part_urls` distinct picture addresses each, never splitting one.
 
-    A finished plan is returned as it is, without touching `candidates`; one that was cut short starts anew. `known`
-    holds row_ids to leave out. Raises InputError where there is no candidate at all.
+    A pair that known/pairs.parquet has with equal texts and directives is left out where known/images.parquet has its
+    address settled. A finished plan is returned as it is; one that was cut short starts anew. No part at all is a
+    plan too, where everything is known. Raises InputError where there is no pair and nothing is known.
     """
     if part_urls < 1:
         raise InputError(f"part_urls must be at least 1, not {part_urls}")
+    plan_dir = crawl_dir / "plan"
     finished = read_plan(plan_dir)
     if finished is not None:
         return finished
+    stats = _extracted(crawl_dir)
     shutil.rmtree(plan_dir, ignore_errors=True)
     work = plan_dir / ".work"
     work.mkdir(parents=True)
     try:
-        if _spool(candidates, source, work) == 0:
-            raise InputError(f"source {source} gave no picture: nothing to build from")
-        summary = _cut(work, plan_dir, part_urls, source, known)
+        summary = _plan(crawl_dir, part_urls, source, stats, threads)
         shutil.rmtree(work)
-    except BaseException:  # a source that cannot be read leaves nothing behind
+    except BaseException:  # what cannot be planned leaves nothing behind
         shutil.rmtree(plan_dir, ignore_errors=True)
         raise
     write_json(plan_dir / "done.json", asdict(summary))
@@ -129,88 +102,90 @@ def write_plan(
     return summary
 
 
-def _spool(candidates: Iterable[Candidate], source: str, work: Path) -> int:
-    """Write candidates as they come to two Parquet files; returns how many there were."""
-    iterator = iter(candidates)
-    seq = 0
-    with (
-        pq.ParquetWriter(work / "pairs.parquet", _SPOOLED_PAIRS) as pairs,
-        pq.ParquetWriter(work / "captions.parquet", _SPOOLED_CAPTIONS) as captions,
-    ):
-        while batch := list(islice(iterator, _BATCH_ROWS)):
-            pair_rows = []
-            caption_rows = []
-            for candidate in batch:
-                row = _pair(candidate, source)
-                pair_rows.append({"seq": seq, **row})
-                caption_rows += [
-                    {"seq": seq, "row_id": row["row_id"], "position": i, "kind": c.kind, "text": c.text}
-                    for i, c in enumerate(candidate.captions)
-                ]
-                seq += 1
-            pairs.write_table(pa.Table.from_pylist(pair_rows, schema=_SPOOLED_PAIRS))
-            captions.write_table(pa.Table.from_pylist(caption_rows, schema=_SPOOLED_CAPTIONS))
-    return seq
+def write_plan(found: Iterable[Found], plan_dir: Path, part_urls: int, source: str) -> PlanSummary:
+    """Extract and plan what is at hand as one unit; `plan_dir` is the folder "plan" of a crawl.
+
+    For small sources and tests. A finished plan is returned without touching `found`.
+    """
+    finished = read_plan(plan_dir)
+    if finished is not None:
+        return finished
+    crawl_dir = plan_dir.parent
+    [unit] = write_units(crawl_dir, [Unit(source)])
+    write_unit(crawl_dir, 0, unit, source, found)
+    return plan_crawl(crawl_dir, part_urls, source)
 
 
-def _pair(candidate: Candidate, source: str) -> dict[str, str]:
+def _extracted(crawl_dir: Path) -> list[UnitStats]:
+    """The statistics of all units; raises InputError where one is not extracted."""
+    units = read_units(crawl_dir)
+    if units is None:
+        raise InputError(f"{crawl_dir} has no list of units: extract its source first")
+    found = [read_unit_stats(crawl_dir, index) for index in range(len(units))]
+    missing = [unit.name for unit, stats in zip(units, found, strict=True) if stats is None]
+    if missing:
+        raise InputError(f"{len(missing)} units of {crawl_dir} are not extracted, the first is {missing[0]}: go on")
+    return [stats for stats in found if stats is not None]
+
+
+def _plan(crawl_dir: Path, part_urls: int, source: str, stats: list[UnitStats], threads: int) -> PlanSummary:
+    from crawler.planquery import PlanQuery
+
+    plan_dir = crawl_dir / "plan"
+    with PlanQuery(crawl_dir, len(stats), plan_dir / ".work", threads) as query:
+        if not any(unit.pairs for unit in stats) and not query.has_retries:
+            why = next((f" ({unit.warning})" for unit in stats if unit.warning), "")
+            if not query.has_known:
+                forget_units(crawl_dir)  # a mended source is read again
+                raise InputError(f"source {source} gave no picture{why}: nothing to build from")
+            logger.info("source %s gave no picture this time%s", source, why)
+        rows = [{"source": source, **_source_row(unit)} for unit in stats]
+        write_table(plan_dir / "sources.parquet", rows, PLAN_SOURCES)
+        with _writer(plan_dir / "pages.parquet", PAGES) as pages:
+            for batch in query.pages():
+                pages.write_batch(batch)
+        return _cut(query, plan_dir, part_urls, source, sum(unit.pairs for unit in stats))
+
+
+def _source_row(stats: UnitStats) -> dict[str, object]:
     return {
-        "row_id": row_id(candidate.page_url, candidate.image_url),
-        "url_id": url_id(candidate.image_url),
-        "page_url": candidate.page_url,
-        "image_url": candidate.image_url,
-        "page_host": authority_of(candidate.page_url),
-        "image_host": authority_of(candidate.image_url),
-        "source": source,
-        "page_directives": candidate.page_directives,
+        "unit": stats.unit,
+        "fingerprint": stats.fingerprint,
+        "pairs": stats.pairs,
+        "warning": stats.warning,
     }
 
 
-def _cut(
-    work: Path,
-    plan_dir: Path,
-    part_urls: int,
-    source: str,
-    known: Collection[str] | pa.Array | pa.ChunkedArray | None,
-) -> PlanSummary:
-    """Deduplicate, sort and cut the spooled candidates; writes every part."""
-    import duckdb
+def _cut(query: PlanQuery, plan_dir: Path, part_urls: int, source: str, rows: int) -> PlanSummary:
+    """Deduplicate, sort and cut, one range of url_id after another."""
+    from crawler.planquery import SEEN
 
-    left_out = known if isinstance(known, (pa.Array, pa.ChunkedArray)) else pa.array(sorted(known or ()), pa.string())
-    with duckdb.connect(str(work / "plan.duckdb"), config={"threads": 2}) as connection:
-        connection.execute("set enable_progress_bar = false")
-        connection.register("known_rows", pa.table({"row_id": left_out.cast(pa.string())}))
-        connection.execute("create table known as select distinct row_id from known_rows")
-        connection.execute(_PLAN_PAIRS, {"pairs": str(work / "pairs.parquet"), "part_urls": part_urls})
-        connection.execute(_PLAN_CAPTIONS, {"captions": str(work / "captions.parquet")})
-        parts, pairs, urls = _one(
-            connection, "select coalesce(max(part) + 1, 0), count(*), count(distinct url_id) from planned"
-        )
-        (captions,) = _one(connection, "select count(*) from planned_captions")
-        (distinct,) = _one(
-            connection, "select count(distinct row_id) from read_parquet($f)", {"f": str(work / "pairs.parquet")}
-        )
-        for part in range(parts):
-            for table, schema, name in _tables():
-                write_table(part_path(plan_dir, part, name), _rows(connection, table, part), schema)
-    return PlanSummary(source, parts, part_urls, pairs, urls, captions, distinct - pairs)
+    ranges = min(_MAX_RANGES, 1 + rows // _RANGE_ROWS)
+    known = retried = 0
+    with (
+        PartWriter(plan_dir, part_urls, part_path) as parts,
+        _writer(plan_dir / "seen.parquet", SEEN) as seen,
+        _writer(stored_index_path(plan_dir), STORED) as stored,
+    ):
+        for low, high in _bounds(ranges):
+            query.load(low, high)
+            for batch in query.planned():
+                parts.add(batch)
+            for batch in query.seen():
+                seen.write_batch(batch)
+            for batch in query.stored():
+                stored.write_batch(batch)
+            counts = query.counts()
+            known, retried = known + counts.known, retried + counts.retried
+        parts.finish()
+    return PlanSummary(source, parts.parts, part_urls, parts.pairs, parts.urls, parts.captions, known, retried)
 
 
-def _one(connection: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, str] | None = None) -> tuple[int, ...]:
-    row: tuple[int, ...] | None = connection.execute(sql, parameters or {}).fetchone()
-    assert row is not None, "an aggregate without GROUP BY has one row"
-    return row
+def _bounds(count: int) -> list[tuple[str, str]]:
+    """`count` equal ranges [low, high) over all url_ids; "g" comes after every hex digit."""
+    edges = [f"{(1 << 32) * i // count:08x}" for i in range(count)]
+    return list(zip(["", *edges[1:]], [*edges[1:], "g"], strict=True))
 
 
-def _tables() -> Iterator[tuple[str, pa.Schema, str]]:
-    yield "planned", PAIRS, "pairs"
-    yield "planned_captions", CAPTIONS, "captions"
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, table: str, part: int) -> pa.Table:
-    """A part's rows in file order; the tables are stored sorted, so only the part's own blocks are read."""
-    order = "url_id, row_id" if table == "planned" else "row_id, rank"
-    schema = PAIRS if table == "planned" else CAPTIONS
-    sql = f"select {', '.join(schema.names)} from {table} where part = $part order by {order}"
-    found: pa.Table = connection.execute(sql, {"part": part}).to_arrow_table()
-    return found
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False)

@@ -1,35 +1,49 @@
-"""robots.txt as RFC 9309 says, for our own token, asked once per scheme://authority."""
+"""What a host itself says about asking it: robots.txt (RFC 9309) and tdmrep.json, each asked for at most once.
+
+Both belong to a scheme://authority. robots.txt is asked first; tdmrep.json only where robots.txt lets us ask for it,
+so a host that forbids us everything sees one request, and one that reserves its rights sees two.
+"""
 
 from __future__ import annotations
 
+import posixpath
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from crawler.address import AddressError, authority_of, parse_address
+from crawler.address import AddressError, parse_address
 from crawler.fetch import USER_AGENT_TOKEN, Fetcher, FetchError, Hooks
+from crawler.tdmrep import TDMREP_PATH, TdmFile, parse_tdmrep
 from warehouse.schema import Reason
 
-ROBOTS_MAX_BYTES = 512 * 1024  # RFC 9309 asks for at least 500 KiB
+ROBOTS_MAX_BYTES = 512 * 1024  # RFC 9309 asks for at least 500 KiB; the same bound holds for tdmrep.json
 
-# `robots_status` where no HTTP status was got.
-UNREACHABLE = 0
-PRIVATE = -1
+# `robots_status` and `tdmrep_status` where there is no HTTP status.
+UNREACHABLE: Final = 0
+PRIVATE: Final = -1
+NOT_ASKED: Final = -2
+ENDLESS_REDIRECTS: Final = 310  # over five: RFC 9309 2.3.1.2 reads them as "unavailable"
+_TOO_MANY_REQUESTS: Final = 429
+# Text of which a gate keeps the parsed rules, which take up to 40 times as much memory: some 30,000 common hosts, or
+# 128 that fill their files to the brim.
+_PARSED_BYTES: Final = 64 << 20
 
-_AGENT_LINE = re.compile(r"^([ \t]*user[- ]?agent[ \t]*:[ \t]*)([^#\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_AGENT_LINE = re.compile(r"[ \t]*user[- ]?agent(?:[ \t]*:|[ \t])[ \t]*([^#]*)", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z_-]+")
 
 
 @dataclass(frozen=True)
 class HostRecord:
-    """What one scheme://authority answered to /robots.txt. Status 0: no answer; -1: not a public address."""
+    """What one scheme://authority answered (a row of HOSTS). Texts are "" where the status is no 2xx."""
 
     host: str
     robots_status: int
     robots_txt: str
+    tdmrep_status: int
+    tdmrep_json: str
     checked_at: datetime
 
 
@@ -43,20 +57,22 @@ class Verdict:
 
 
 def normalise_agents(robots_txt: str, token: str = USER_AGENT_TOKEN) -> str:
-    """Reduce every User-agent line to the product token that RFC 9309 2.2.1 compares (letters, "_", "-").
+    """Reduce every User-agent line to `token`, "*" or "other", as RFC 9309 2.2.1 compares product tokens.
 
-    The parser also lets a prefix match (`gpt` for `gptface`), so a name that is only a prefix of ours is changed.
+    The parser lets a prefix match (`gpt` for `gptface`) and "*" stand inside names; RFC 9309 does neither.
     """
 
-    def reduced(match: re.Match[str]) -> str:
-        name = match[2].strip()
+    def reduced(line: str) -> str:
+        match = _AGENT_LINE.match(line)
+        if match is None:
+            return line
+        name = match[1].strip()
+        if name == "*" or re.match(r"\*\s", name):
+            return "User-agent: *"
         found = _TOKEN.match(name)
-        product = found[0].lower() if found else name
-        if product != token and product != "*" and product in token:
-            product = f"not-{product}"
-        return match[1] + product
+        return f"User-agent: {token if found is not None and found[0].lower() == token else 'other'}"
 
-    return _AGENT_LINE.sub(reduced, robots_txt)
+    return "\n".join(map(reduced, robots_txt.splitlines()))
 
 
 def parse_robots(robots_txt: str, token: str = USER_AGENT_TOKEN) -> Any:
@@ -66,75 +82,188 @@ def parse_robots(robots_txt: str, token: str = USER_AGENT_TOKEN) -> Any:
     return Protego.parse(normalise_agents(robots_txt.removeprefix("\ufeff"), token))
 
 
-def robots_verdict(url: str, record: HostRecord, rules: Any, token: str = USER_AGENT_TOKEN) -> Verdict:
-    """RFC 9309 2.3.1: 2xx rules count, 3xx that lead nowhere and 4xx allow all, 5xx and no answer refuse all."""
-    where = f"{record.host}/robots.txt"
-    if record.robots_status == PRIVATE:
+def _refusal_by_status(record: HostRecord) -> Verdict | None:
+    """RFC 9309 2.3.1: no answer and 5xx refuse all; so does 429, by which a host asks for fewer requests."""
+    where, status = f"{record.host}/robots.txt", record.robots_status
+    if status == PRIVATE:
         return Verdict(False, Reason.PRIVATE_ADDRESS, f"{record.host} is not a public address")
-    if record.robots_status == UNREACHABLE:
+    if status == UNREACHABLE:
         return Verdict(False, Reason.ROBOTS_UNREACHABLE, f"{where}: no answer")
-    if record.robots_status >= 500:
-        return Verdict(False, Reason.ROBOTS_UNREACHABLE, f"{where}: HTTP {record.robots_status}")
-    if record.robots_status >= 300:
-        return Verdict(True, None, f"{where}: HTTP {record.robots_status}, no rules")
-    if rules.can_fetch(url, token):
-        return Verdict(True, None, where)
-    return Verdict(False, Reason.ROBOTS_TXT, f"{where} disallows {token}")
+    if status >= 500 or status == _TOO_MANY_REQUESTS:
+        return Verdict(False, Reason.ROBOTS_UNREACHABLE, f"{where}: HTTP {status}")
+    return None
 
 
-def fetch_robots(host: str, fetcher: Fetcher, now: datetime) -> HostRecord:
-    """Ask `host` (scheme://authority) for its robots.txt, once; follows up to five redirects."""
+class HostRules:
+    """A host record, parsed once: the verdict on each of its addresses takes microseconds."""
+
+    def __init__(self, record: HostRecord, token: str = USER_AGENT_TOKEN) -> None:
+        self.record = record
+        self.size = 1000 + len(record.robots_txt) + len(record.tdmrep_json)
+        self._token = token
+        self._refusal = _refusal_by_status(record)
+        has_rules = record.robots_status // 100 == 2 and record.robots_txt
+        self._robots = parse_robots(record.robots_txt, token) if has_rules else None
+        self._tdm = parse_tdmrep(record.tdmrep_json, record.host) if record.tdmrep_status // 100 == 2 else TdmFile()
+        where = f"{record.host}/robots.txt"
+        if record.robots_status // 100 != 2:  # 3xx that leads nowhere and 4xx: "unavailable" allows all
+            where = f"{where}: HTTP {record.robots_status}, no rules"
+        self._allowed = Verdict(True, None, where)
+
+    def verdict(self, target: str) -> Verdict:
+        """May `target` (path and query, percent-encoded) of this host be asked?"""
+        if self._refusal is not None:
+            return self._refusal
+        refusal = self._rule_against(target)
+        if refusal is None and ("/." in target or "//" in target or "%2" in target):
+            # Servers resolve "/a/../b", "//b" and "/%2E" before they look: rules for "/b" hold for them, too.
+            refusal = self._rule_against(_resolved(target))
+        return refusal or self._allowed
+
+    def _rule_against(self, target: str) -> Verdict | None:
+        host = self.record.host
+        if self._robots is not None and not self._robots.can_fetch(host + target, self._token):
+            return Verdict(False, Reason.ROBOTS_TXT, f"{host}/robots.txt disallows {self._token}")
+        rule = self._tdm.reservation(target)
+        if rule is None:
+            return None
+        policy = f", policy {rule.policy}" if rule.policy else ""
+        return Verdict(False, Reason.TDM_RESERVED, f"{host}{TDMREP_PATH} reserves {rule.location}{policy}")
+
+    @property
+    def crawl_delay_s(self) -> float | None:
+        """Crawl-delay for our token in seconds, where robots.txt names one."""
+        delay: float | None = self._robots.crawl_delay(self._token) if self._robots is not None else None
+        return delay
+
+
+def _resolved(target: str) -> str:
+    """`target` with dot segments resolved and slashes merged."""
+    path, mark, query = target.partition("?")
+    path = re.sub("%2e", ".", re.sub("%2f", "/", path, flags=re.IGNORECASE), flags=re.IGNORECASE)
+    tail = "/" if path.endswith(("/", "/.", "/..")) and path.strip("/.") else ""
+    return f"/{posixpath.normpath(path).lstrip('/')}{tail}{mark}{query}"
+
+
+def fetch_robots(host: str, fetcher: Fetcher) -> tuple[int, str]:
+    """Ask `host` (scheme://authority) for robots.txt, once, over up to five redirects: (status, text)."""
+    hops: list[str] = []
     try:
-        answer = fetcher.get(f"{host}/robots.txt", Hooks(truncate=True))
+        answer = fetcher.get(f"{host}/robots.txt", Hooks(hop=hops.append, truncate=True))
     except FetchError as error:
-        if error.reason is Reason.PRIVATE_ADDRESS:
-            return HostRecord(host, PRIVATE, "", now)
-        # RFC 9309 2.3.1.2: a chain of over five redirects may be taken as "unavailable", which allows.
-        status = 310 if error.reason is Reason.TOO_MANY_REDIRECTS else UNREACHABLE
-        return HostRecord(host, status, "", now)
-    text = answer.body[:ROBOTS_MAX_BYTES].decode("utf-8", "replace") if answer.status // 100 == 2 else ""
-    return HostRecord(host, answer.status, text.replace("\0", ""), now)
+        if error.reason is Reason.PRIVATE_ADDRESS and not hops:
+            return PRIVATE, ""
+        return (ENDLESS_REDIRECTS if error.reason is Reason.TOO_MANY_REDIRECTS else UNREACHABLE), ""
+    return answer.status, _text(answer.body) if answer.status // 100 == 2 else ""
+
+
+def fetch_tdmrep(host: str, fetcher: Fetcher, may_follow: Callable[[str], None]) -> tuple[int, str]:
+    """Ask `host` for tdmrep.json, once: (status, text). `may_follow` raises FetchError for a redirect not to follow.
+
+    Of what is no JSON (many hosts answer any path with a page) only the beginning is kept, as evidence.
+    """
+    try:
+        answer = fetcher.get(f"{host}{TDMREP_PATH}", Hooks(hop=may_follow, truncate=True))
+    except FetchError as error:
+        return (ENDLESS_REDIRECTS if error.reason is Reason.TOO_MANY_REDIRECTS else UNREACHABLE), ""
+    if answer.status // 100 != 2:
+        return answer.status, ""
+    text = answer.body[:ROBOTS_MAX_BYTES].decode("utf-8", "replace").replace("\0", "")
+    return answer.status, text[:200] if parse_tdmrep(text, host).note == "not JSON" else text
+
+
+def _text(body: bytes) -> str:
+    """A robots.txt as text, at most ROBOTS_MAX_BYTES; a line cut in two there would mean something else, and goes."""
+    if len(body) >= ROBOTS_MAX_BYTES:
+        body = body[:ROBOTS_MAX_BYTES]
+        body = body[: max(body.rfind(b"\n"), body.rfind(b"\r")) + 1]
+    return body.decode("utf-8", "replace").replace("\0", "")
 
 
 class RobotsGate:
-    """Verdicts by robots.txt for any address, asking each authority at most once; safe to share between threads."""
+    """Verdicts for any address, asking each authority at most once; safe to share between threads."""
 
     def __init__(
         self,
         fetcher: Fetcher,
-        records: dict[str, HostRecord] | None = None,
+        records: Mapping[str, HostRecord] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.records: dict[str, HostRecord] = dict(records or {})
         self.asked = 0
         self._fetcher = fetcher
         self._now = now
-        self._rules: dict[str, Any] = {}
-        self._locks: dict[str, threading.Lock] = {}
+        self._rules: dict[str, HostRules] = {}  # of all records, or as many as fit, the latest last
+        self._parsed_bytes = 0
+        self._robots: dict[str, tuple[int, str]] = {}
+        self._locks: dict[tuple[str, str], threading.Lock] = {}
         self._lock = threading.Lock()
+
+    def verdict(self, url: str) -> Verdict:
+        """May `url` be asked? An address that cannot be asked at all is refused with its own reason."""
+        try:
+            address = parse_address(url)
+        except AddressError as error:
+            return Verdict(False, error.reason, error.detail)
+        return self.rules(address.authority).verdict(address.target)
+
+    def crawl_delay_s(self, host: str) -> float | None:
+        """Crawl-delay for our token, in seconds, where `host` (scheme://authority) names one."""
+        return self.rules(host).crawl_delay_s
 
     def record(self, host: str) -> HostRecord:
         """The record of `host` (scheme://authority), asked for if it is not known yet."""
-        with self._lock:
-            lock = self._locks.setdefault(host, threading.Lock())
-        with lock:
+        return self.rules(host).record
+
+    def rules(self, host: str) -> HostRules:
+        """The parsed record of `host` (scheme://authority), asked for if it is not known yet."""
+        known = self._rules.get(host)
+        if known is not None:
+            return known
+        with self._locked("record", host):
             if host not in self.records:
-                self.records[host] = fetch_robots(host, self._fetcher, self._now())
-                self.asked += 1
-            if host not in self._rules:
-                self._rules[host] = parse_robots(self.records[host].robots_txt)
-            return self.records[host]
+                self.records[host] = self._ask(host)
+            return self._rules.get(host) or self._parsed(self.records[host])
 
-    def verdict(self, url: str) -> Verdict:
-        """Robots verdict on `url`; an address that cannot be asked at all is refused with its own reason."""
+    def _parsed(self, record: HostRecord) -> HostRules:
+        rules = HostRules(record)
+        with self._lock:
+            self._rules[record.host] = rules
+            self._parsed_bytes += rules.size
+            while self._parsed_bytes > _PARSED_BYTES and len(self._rules) > 1:
+                self._parsed_bytes -= self._rules.pop(next(iter(self._rules))).size
+        return rules
+
+    def _ask(self, host: str) -> HostRecord:
+        status, text = self._robots_txt(host)
+        with self._lock:
+            self.asked += 1
+        record = HostRecord(host, status, text, NOT_ASKED, "", self._now())
+        if not HostRules(record).verdict(TDMREP_PATH).allowed:
+            return record
+        tdmrep_status, tdmrep_json = fetch_tdmrep(host, self._fetcher, self._may_follow)
+        return HostRecord(host, status, text, tdmrep_status, tdmrep_json, record.checked_at)
+
+    def _robots_txt(self, host: str) -> tuple[int, str]:
+        """robots.txt alone. Whoever holds this lock waits for no other one, so redirects cannot tie a knot."""
+        with self._locked("robots", host):
+            if host not in self._robots:
+                self._robots[host] = fetch_robots(host, self._fetcher)
+            return self._robots[host]
+
+    def _may_follow(self, target: str) -> None:
+        """A redirect of tdmrep.json is an address like any other: the robots.txt of its host decides."""
         try:
-            parse_address(url)
+            address = parse_address(target)
         except AddressError as error:
-            return Verdict(False, error.reason, error.detail)
-        record = self.record(authority_of(url))
-        return robots_verdict(url, record, self._rules[record.host])
+            raise FetchError(error.reason, error.detail) from error
+        known = self.records.get(address.authority)
+        status, text = (known.robots_status, known.robots_txt) if known else self._robots_txt(address.authority)
+        record = HostRecord(address.authority, status, text, NOT_ASKED, "", self._now())
+        verdict = HostRules(record).verdict(address.target)
+        if not verdict.allowed:
+            raise FetchError(verdict.reason or Reason.ROBOTS_TXT, verdict.evidence)
 
-    def crawl_delay_s(self, host: str) -> float | None:
-        """Crawl-delay for our token, in seconds, where `host` names one."""
-        delay: float | None = self._rules[self.record(host).host].crawl_delay(USER_AGENT_TOKEN)
-        return delay
+    def _locked(self, what: str, host: str) -> threading.Lock:
+        with self._lock:
+            return self._locks.setdefault((what, host), threading.Lock())

@@ -22,6 +22,8 @@ class BuildSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     pack: Annotated[str, Field(description="InsightFace model pack")] = "buffalo_sc"
+    limit: Annotated[int, Field(ge=0, description="files to read at most, of those not read before; 0: all")] = 0
+    cc_base: Annotated[str, Field(description="a mirror of Common Crawl's files; empty: its own address")] = ""
     part_urls: Annotated[int, Field(ge=1, description="picture addresses per part, the unit of work")] = 2_000
     workers: Annotated[int, Field(ge=0, description="worker processes; 0: one per core")] = 0
     allow_private: Annotated[bool, Field(description="allow addresses of private networks")] = False
@@ -29,7 +31,13 @@ class BuildSettings(BaseModel):
     max_depth: Annotated[int, Field(ge=1)] = 10
     max_minutes: Annotated[float, Field(gt=0, description="time for finding pages")] = 60.0
     page_delay_s: Annotated[float, Field(ge=0, description="pause between two pages of a host")] = 0.25
+    sitemaps: Annotated[bool, Field(description="read a site's sitemaps, too")] = True
     download_threads: Annotated[int, Field(ge=1)] = 32
     retries: Annotated[int, Field(ge=0, description="further tries of a download that broke")] = 2
+    max_attempts: Annotated[int, Field(ge=1, description="tries of one picture over all runs")] = 6
+    recheck_days: Annotated[float, Field(ge=0, description="ask again for older pictures; 0: never")] = 0.0
+    host_concurrency: Annotated[int, Field(ge=1, description="pictures of one host at once")] = 8
+    host_delay_s: Annotated[float, Field(ge=0, description="pause between two pictures of a host")] = 0.0
+    refusal_limit: Annotated[int, Field(ge=1, description="refusals in a row that end the asking of a host")] = 3
     rules: Annotated[dict[str, Rule], Field(description="curation rules by name, e.g. min_face_px")] = {}
     samples_per_shard: Annotated[int, Field(ge=1)] = 1_000

@@ -131,6 +131,8 @@ def load_split(
     for shard in index.splits.get(split, ()):
         with pa.memory_map(str(_path(folder, shard, key))) as source:
             table = pa.ipc.open_file(source).read_all()
+            if shard.refused.hashes:  # the file may be older than a takedown
+                table = table.filter(pa.array([row_id not in shard.refused for row_id in table["row_id"].to_pylist()]))
             row_ids += table["row_id"].to_pylist()
             captions += table["caption"].to_pylist()
             texts += table["text"].to_pylist()

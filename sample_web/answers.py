@@ -15,7 +15,6 @@ from sample_web.site import HOSTS, MAIN, NOAI, REFUSING, PictureSpec, Site
 
 REQUESTS_PATH = "/admin/requests"
 SLOW_S = 1.0
-_VERSION = "1"  # changes with the pictures' look, so that no client keeps an old one
 _ROBOTS = {REFUSING: "User-agent: *\nDisallow: /\n"}
 _ROBOTS_OPEN = "User-agent: *\nDisallow: /admin/\n"
 _IMAGE = re.compile(r"/img/(\d{1,7})\.(jpg|png|webp)")
@@ -68,16 +67,10 @@ class Web:
             status=served.status,
             content_type=served.content_type,
             body=served.body,
-            etag=self.etag(spec.path) if served.status == 200 else "",
+            etag=content_etag(served.body) if served.status == 200 else "",
             robots_tag="noai" if spec.host == NOAI else "",
             delay_s=SLOW_S if spec.kind == "slow" else 0.0,
         )
-
-    def etag(self, path: str) -> str:
-        """Everything follows from these, so they name the version of what is at the path."""
-        site = self.site
-        key = f"{_VERSION} {site.seed} {site.images} {site.untrue} {path}"
-        return f'"{blake2b(key.encode(), digest_size=8).hexdigest()}"'
 
     def text_answer(self, host: int, path: str) -> Answer:
         """robots.txt, HTML pages, the account of requests; 404 for all else."""
@@ -89,7 +82,8 @@ class Web:
         html = self._html(path) if host == MAIN else None
         if html is None:
             return Answer(404, "text/plain; charset=utf-8", b"Not Found\n")
-        return Answer(200, "text/html; charset=utf-8", html.encode(), self.etag(path))
+        body = html.encode()
+        return Answer(200, "text/html; charset=utf-8", body, content_etag(body))
 
     def _html(self, path: str) -> str | None:
         if path == "/":
@@ -101,6 +95,11 @@ class Web:
         if match[1] == "section":
             return section_html(self.site, number)
         return picture_page_html(self.site, number, self.origins)
+
+
+def content_etag(body: bytes) -> str:
+    """An ETag that names the very bytes, so that a web that grew or looks otherwise sends again what changed, alone."""
+    return f'"{blake2b(body, digest_size=8).hexdigest()}"'
 
 
 def origins_at(host: str, port: int) -> tuple[str, ...]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.postgres_cluster import Cluster, binaries, running
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -32,3 +35,20 @@ def test_data() -> Path:
 def test_models() -> Path:
     """Folder of face models for tests (GPTFACE_TEST_MODELS); the test is skipped where there is none."""
     return _folder("GPTFACE_TEST_MODELS", _SHARED / "models")
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of our own; the test is skipped where it is not installed."""
+    folder = binaries()
+    if folder is None:
+        pytest.skip("needs PostgreSQL's server (initdb is not installed)")
+    with running(folder) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgres(postgres_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty PostgreSQL database, whose password is in the environment."""
+    monkeypatch.setenv("PGPASSWORD", postgres_cluster.password)
+    return postgres_cluster.new_database()

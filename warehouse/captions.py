@@ -78,7 +78,10 @@ _BOILERPLATE_TEXTS = (
     "profile",
 )
 _BOILERPLATE_PATTERNS = (
-    r"^\S*\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg|avif|heic)$",  # a file name
+    r"\.(?:jpe?g|jfif|png|gif|webp|bmp|tiff?|svg|avif|heic)$",  # a file name, also with spaces
+    r"^(?:[\w-]+\.)+(?:com|org|net|info|gov|edu|co|io)(?:[./]\S*)?$",  # an address without its scheme
+    r"^(?:[\p{L}\p{N}&.'’-]+\s+){0,2}(?:logo|icon)$",
+    r"^(?:logo|icon)\s+(?:of|for|du|de|von)\b",
     r"^(?:img|dsc|dscn|dscf|pxl|mvimg|screenshot|image|photo|picture|untitled)[\s_\-#]*\d[\d\s_\-.]*$",
     r"^(?:click|tap|press)\s+(?:here|to|on|for|the)\b",
     r"^(?:enlarge|zoom|view|open|see)\s+(?:the\s+)?(?:full\s?-?size|larger|image|photo|picture|gallery)\b",
@@ -123,6 +126,42 @@ def boilerplate_sql(text: str) -> str:
     return f"({bare} IN ({listed}) OR regexp_matches({text}, {quoted(pattern)}))"
 
 
+def near_identical_sql(text: str) -> str:
+    """SQL of what near-identical captions share: the letters, without case, digits, punctuation and spacing.
+
+    Equality of that, not of shingles (MinHash): what pages make by the thousand differs in numbers and marks, and a
+    reader of a decision can see why two captions counted as one.
+    """
+    return rf"trim(lower(regexp_replace({text}, '[^\p{{L}}\p{{M}}]+', ' ', 'g')))"
+
+
+def _judged_sql(captions: str) -> str:
+    """SELECT of all candidates in `captions`, cleaned (`clean` may be empty), with `boilerplate` and `words`."""
+    return f"""
+        SELECT *, {boilerplate_sql("clean")} AS boilerplate, {words_sql("clean")} AS words
+        FROM (SELECT row_id, rank, kind, text, {clean_sql("text")} AS clean FROM {captions})"""
+
+
+def candidates_select(captions: str, releases: str) -> str:
+    """SELECT of every caption candidate with the reason why it is not used; null where it may be.
+
+    `captions` and `releases` are tables or subqueries. The least number of words is that of the release looked at; a
+    caption rule that is off by default (language, mention of a person) is the pair's decision, not told here. Reasons
+    are literals of schema.Reason: importing it takes pyarrow along, which reading connections do without.
+    """
+
+    return f"""
+        WITH rule AS (
+            SELECT coalesce(regexp_extract(max_by(rules, release), '"min_caption_words":\\s*(\\d+)', 1), '') AS least
+            FROM {releases} WHERE release <= coalesce(getvariable('release'), release))
+        SELECT row_id, rank, kind, text, clean AS caption, words,
+               CASE WHEN clean = '' THEN 'no_caption'
+                    WHEN boilerplate THEN 'caption_boilerplate'
+                    WHEN words < coalesce(try_cast(least AS INTEGER), 1) THEN 'caption_too_short'
+               END AS reason
+        FROM ({_judged_sql(captions)}), rule"""
+
+
 def choose_captions(con: duckdb.DuckDBPyConnection, min_words: int, max_chars: int) -> None:
     """Temporary table `chosen_captions`: per row_id the caption to use, with `boilerplate` and `words` for the rules.
 
@@ -133,11 +172,7 @@ def choose_captions(con: duckdb.DuckDBPyConnection, min_words: int, max_chars: i
               ELSE regexp_replace(left(clean, {max_chars}), '\\s+\\S*$', '') END"""
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE chosen_captions AS
-        WITH cleaned AS (SELECT row_id, rank, kind, {clean_sql("text")} AS clean FROM captions),
-        judged AS (
-            SELECT row_id, rank, kind, {cut} AS caption, {boilerplate_sql("clean")} AS boilerplate,
-                   {words_sql("clean")} AS words
-            FROM cleaned WHERE clean <> '')
-        SELECT * FROM judged
+        SELECT row_id, rank, kind, {cut} AS caption, boilerplate, words
+        FROM ({_judged_sql("captions")}) WHERE clean <> ''
         QUALIFY row_number() OVER (
-            PARTITION BY row_id ORDER BY boilerplate, words < {min_words}, rank, kind, caption) = 1""")
+            PARTITION BY row_id ORDER BY boilerplate, words < {min_words}, rank, kind, clean) = 1""")

@@ -6,7 +6,9 @@ consent, images and faces. Files that are not named there are never looked at.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ _DONE_MARKERS = (
     "images/{part:05d}_stats.json",
     "faces/{part:05d}.pictures.parquet",
 )
+_SEEN = "plan/seen.parquet"
+_PAGES = "plan/pages.parquet"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ def read_crawl(root: Path, folder: Path) -> Crawl:
             if not (folder / marker.format(part=part)).is_file():
                 missing = marker.format(part=part)
                 raise InputError(f"crawl {folder} is incomplete, {missing} is missing: run `gptface build` again")
+    if (folder / _PAGES).is_file() and not (
+        folder / _SEEN
+    ).is_file():  # else every known pair of its pages would be gone
+        raise InputError(f"crawl {folder} is incomplete, {_SEEN} is missing: run `gptface build` again")
     inside = folder.resolve().is_relative_to(root.resolve())
     name = folder.resolve().relative_to(root.resolve()).as_posix() if inside else folder.resolve().as_posix()
     return Crawl(name, folder, parts)
@@ -65,7 +73,12 @@ def stage(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
         _stage_table(con, unit.parent, unit.folder, unit.suffix, crawls)
         if unit.child:
             _stage_table(con, unit.child, unit.folder, unit.child_suffix, crawls)
-    _stage_hosts(con, crawls)
+    for unit in tables.NOTES:
+        _make_table(con, unit.parent)
+        for crawl in crawls:
+            _read(con, unit.parent, crawl, sorted((crawl.folder / unit.folder).glob(unit.suffix)))
+    _stage_seen(con, crawls)
+    _stage_sources(con, crawls)
     for table in ("consent", "images", "pictures"):
         _check_reasons(con, table)
 
@@ -76,11 +89,41 @@ def _stage_table(con: duckdb.DuckDBPyConnection, table: str, folder: str, suffix
         _read(con, table, crawl, crawl.files(folder, suffix))
 
 
-def _stage_hosts(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
-    _make_table(con, "hosts")
+def _stage_seen(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
+    """Temporary table `part_seen`: the pairs that each crawl saw, whether or not they had to be planned.
+
+    An older crawl has no such list; it planned all that it saw.
+    """
+    con.execute("CREATE OR REPLACE TEMP TABLE part_seen (row_id VARCHAR NOT NULL, crawl VARCHAR NOT NULL)")
     for crawl in crawls:
-        file = crawl.folder / "consent" / "hosts.parquet"
-        _read(con, "hosts", crawl, [file] if file.is_file() else [])
+        file = crawl.folder / _SEEN
+        if file.is_file():
+            with _readable("seen", crawl):
+                con.execute(f"INSERT INTO part_seen SELECT row_id, {quoted(crawl.name)} FROM {_parquet([file])}")
+        else:
+            con.execute(
+                f"INSERT INTO part_seen SELECT row_id, crawl FROM part_pairs WHERE crawl = {quoted(crawl.name)}"
+            )
+
+
+def _stage_sources(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
+    """Temporary table `part_sources`: the units that each crawl read; an older crawl counts as one."""
+    names = [name for name in tables.columns("sources") if name not in ("crawl", "release")]
+    con.execute(f"CREATE OR REPLACE TEMP TABLE part_sources ({tables.column_ddl('sources')})")
+    con.execute("ALTER TABLE part_sources DROP COLUMN release")
+    for crawl in crawls:
+        file, name = crawl.folder / "plan" / "sources.parquet", quoted(crawl.name)
+        if file.is_file():
+            with _readable("sources", crawl):
+                con.execute(
+                    f"INSERT INTO part_sources BY NAME SELECT {', '.join(names)}, {name} AS crawl "
+                    f"FROM {_parquet([file])}"
+                )
+        else:
+            con.execute(f"""
+                INSERT INTO part_sources BY NAME
+                SELECT crawl, source, source AS unit, '' AS fingerprint, count(*) AS pairs FROM part_pairs
+                WHERE crawl = {name} GROUP BY crawl, source""")
 
 
 def _make_table(con: duckdb.DuckDBPyConnection, table: str) -> None:
@@ -89,16 +132,27 @@ def _make_table(con: duckdb.DuckDBPyConnection, table: str) -> None:
 
 
 def _read(con: duckdb.DuckDBPyConnection, table: str, crawl: Crawl, files: list[Path]) -> None:
+    """Columns that may be null and that an older version did not write yet are null; others must be there."""
     if not files:
         return
-    names = ", ".join(tables.columns(table))
+    names = ", ".join(quoted(name) for name in tables.columns(table))
     part = "coalesce(try_cast(regexp_extract(filename, '([0-9]{5})[^/]*$', 1) AS INTEGER), 0)"
-    listed = ", ".join(quoted(_unglobbed(file)) for file in files)
-    try:
+    with _readable(table, crawl):
         con.execute(
-            f"INSERT INTO part_{table} SELECT {names}, {quoted(crawl.name)}, {part} "
-            f"FROM read_parquet([{listed}], filename = true, union_by_name = false)"
+            f"INSERT INTO part_{table} BY NAME "
+            f"SELECT COLUMNS(c -> c IN ({names})), {quoted(crawl.name)} AS crawl, {part} AS part FROM {_parquet(files)}"
         )
+
+
+def _parquet(files: list[Path]) -> str:
+    listed = ", ".join(quoted(_unglobbed(file)) for file in files)
+    return f"read_parquet([{listed}], filename = true, union_by_name = true)"
+
+
+@contextlib.contextmanager
+def _readable(table: str, crawl: Crawl) -> Iterator[None]:
+    try:
+        yield
     except (
         duckdb.IOException,
         duckdb.InvalidInputException,

@@ -17,7 +17,6 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +24,7 @@ import duckdb
 
 from warehouse import lake
 from warehouse.errors import InputError
+from warehouse.queries import ready_queries
 
 FORMATS = ("table", "csv", "json", "parquet")
 _TABLE_FUNCTIONS = frozenset(
@@ -47,13 +47,6 @@ _MAX_TABLE_ROWS = 1000
 _MAX_CELL = 80
 
 
-def ready_queries() -> dict[str, str]:
-    """The documented queries of `warehouse/sql/`, by name."""
-    folder = files("warehouse") / "sql"
-    found = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
-    return {f.name.removesuffix(".sql"): f.read_text("utf-8") for f in found}
-
-
 def run_query(
     root: Path | str,
     sql: str,
@@ -71,7 +64,8 @@ def run_query(
         raise InputError(f"no output format {format!r}: choose {', '.join(FORMATS)}")
     if format == "parquet" and not isinstance(out, Path):
         raise InputError("parquet is written to a file: give one with --out")
-    sql = ready_queries().get(sql.strip(), sql)
+    if sql.strip() in (ready := ready_queries()):
+        sql = ready[sql.strip()].filled({})
     with contextlib.closing(open_for_queries(root, at)) as con:
         return query_into(con, sql, format, sys.stdout if out is None else out)
 
@@ -97,6 +91,14 @@ def query_into(con: duckdb.DuckDBPyConnection, sql: str, format: str, out: Path 
         cursor = con.execute(sql)
     except duckdb.Error as error:
         raise InputError(f"query: {_one_line(error)}") from error
+    return write_result(cursor, format, out)
+
+
+def write_result(cursor: duckdb.DuckDBPyConnection, format: str, out: Path | TextIO) -> int:
+    """Write the rows of an executed query in one of FORMATS; how many. A file is replaced at once, when all is written.
+
+    Raises InputError where the query fails on the way, and for parquet where `out` is no path.
+    """
     if not isinstance(out, Path):
         return _write_text(cursor, format, out)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")

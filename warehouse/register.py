@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def register(
 def _write(root: Path, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
     schema, keys = tables.schemas()[table], tables.GROWING[table]
     places = ", ".join("?" for _ in schema.names)
-    with lake.lake_errors(root), contextlib.closing(lake.open_for_writing(root)) as con:
+    with lake.writing(root) as con:
         con.execute("BEGIN")
         con.execute(f"CREATE TEMP TABLE fresh ({tables.column_ddl(table)})")
         con.executemany(f"INSERT INTO fresh VALUES ({places})", [[r.get(n) for n in schema.names] for r in rows])

@@ -1,4 +1,4 @@
-"""The rules that decide what is kept: named SQL predicates in one ordered list, their parameters in one dataclass.
+"""The rules that decide what is kept: named SQL predicates in one ordered list (parameters: `RuleParameters`).
 
 A row's decision is the reason of the first rule it fails; what passes all is a survivor, and duplicates are then
 settled among survivors (see `decide`). A predicate must be TRUE to pass; unknown (null) fails.
@@ -7,68 +7,18 @@ settled among survivors (see `decide`). A predicate must be TRUE to pass; unknow
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import duckdb
 
-from warehouse import captions, dedup
-from warehouse.errors import InputError
+from warehouse import captions, content, dedup, words
+from warehouse.lake import quoted
+from warehouse.languages import language_sql
+from warehouse.parameters import RuleParameters
 from warehouse.schema import CaptionKind, Reason
 from warehouse.splits import split_sql
 
-_MAX_DISTANCE = 16  # above, bands are so short that everything is compared with everything
-
-
-@dataclass(frozen=True)
-class RuleParameters:
-    """Thresholds of the rules. Raises InputError for a value outside its range."""
-
-    min_side_px: int = 64  # shorter side of the picture
-    one_face: bool = True  # exactly one; otherwise the largest of several is used
-    min_score: float = 0.5  # of the detector
-    min_face_px: int = 64  # shorter side of the face's box
-    min_caption_words: int = 3
-    max_caption_chars: int = 400  # longer captions are cut at a word
-    near_duplicate_bits: int = 3  # Hamming distance of 64-bit perceptual hashes up to which pictures count as one
-    val_share: float = 0.05
-    test_share: float = 0.05
-
-    def __post_init__(self) -> None:
-        limits: dict[str, tuple[float, float]] = {
-            "min_side_px": (1, 100_000),
-            "min_score": (0, 1),
-            "min_face_px": (1, 100_000),
-            "min_caption_words": (1, 1000),
-            "max_caption_chars": (8, 100_000),
-            "near_duplicate_bits": (0, _MAX_DISTANCE),
-            "val_share": (0, 1),
-            "test_share": (0, 1),
-        }
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            whole = isinstance(getattr(type(self), name), int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise InputError(f"rule parameter {name}={value!r}: give {'a whole' if whole else 'a'} number")
-            if not low <= value <= high:
-                raise InputError(f"rule parameter {name}={value!r}: choose {low:g} to {high:g}")
-        if not isinstance(self.one_face, bool):
-            raise InputError(f"rule parameter one_face={self.one_face!r}: choose true or false")
-        if self.val_share + self.test_share >= 1:
-            raise InputError(f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on")
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> RuleParameters:
-        """Parameters by name; an unknown name is an InputError that lists the known ones."""
-        known = [f.name for f in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                raise InputError(f"no rule parameter {name!r}: choose from {', '.join(known)}")
-        return cls(**values)  # type: ignore[arg-type]
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+__all__ = ["RULES", "Rule", "RuleParameters", "decide"]
 
 
 @dataclass(frozen=True)
@@ -94,13 +44,24 @@ RULES = (
     Rule("transfer", Reason.INTERNAL_ERROR, "status = 'ok'", "image_reason"),
     Rule("decoded", Reason.INTERNAL_ERROR, "detector IS NOT NULL AND picture_reason IS NULL", "picture_reason"),
     Rule("picture_side", Reason.TOO_SMALL, "least(width_px, height_px) >= {min_side_px}"),
+    Rule("blocked", Reason.BLOCKED, "NOT blocked"),
+    Rule("nsfw", Reason.NSFW, "{allow_nsfw} OR NOT nsfw"),
+    Rule("minor", Reason.MINOR, "{allow_minors} OR NOT minor"),
     Rule("face", Reason.NO_FACE, "face_count >= 1 AND face_px IS NOT NULL"),
     Rule("one_face", Reason.SEVERAL_FACES, "face_count = 1 OR NOT {one_face}"),
     Rule("face_score", Reason.FACE_SCORE, "score >= {min_score}"),
     Rule("face_px", Reason.FACE_PX, "face_px >= {min_face_px}"),
+    Rule(
+        "face_pose",
+        Reason.FACE_POSE,
+        "coalesce(abs(yaw_deg), 0) <= {max_yaw_deg} AND coalesce(abs(roll_deg), 0) <= {max_roll_deg}",
+    ),
+    Rule("face_sharpness", Reason.FACE_BLURRED, "sharpness >= {min_sharpness}"),
     Rule("caption", Reason.NO_CAPTION, "caption IS NOT NULL"),
     Rule("caption_boilerplate", Reason.CAPTION_BOILERPLATE, "NOT boilerplate"),
     Rule("caption_words", Reason.CAPTION_TOO_SHORT, "words >= {min_caption_words}"),
+    Rule("caption_language", Reason.CAPTION_LANGUAGE, "len({languages}) = 0 OR list_contains({languages}, language)"),
+    Rule("caption_person", Reason.NO_PERSON_MENTIONED, "NOT {need_person} OR person"),
 )
 
 # Of the captions of one picture on several pages: texts written for the picture first, then what stands around it.
@@ -110,13 +71,19 @@ _KIND_ORDER = (
     CaptionKind.FIGCAPTION,
     CaptionKind.ARIA_LABEL,
     CaptionKind.TITLE,
+    CaptionKind.JSON_LD,
     CaptionKind.CARD,
+    CaptionKind.TABLE_ROW,
     CaptionKind.META,
     CaptionKind.NEARBY,
 )
 
 
 def _literal(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(quoted(word) for word in value)}]::VARCHAR[]"
+    if isinstance(value, str):
+        return quoted(value)
     return str(value).upper() if isinstance(value, bool) else repr(value)
 
 
@@ -127,12 +94,16 @@ def decide(con: duckdb.DuckDBPyConnection, parameters: RuleParameters, release: 
     that new pictures count as first seen in.
     """
     captions.choose_captions(con, parameters.min_caption_words, parameters.max_caption_chars)
+    content.judge_content(con, parameters)
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE hashed_pictures AS
         WITH seen AS (SELECT image_id, min(release_from) AS first_release FROM history.pictures GROUP BY image_id)
-        SELECT image_id, phash, coalesce(first_release, {release}) AS first_release
-        FROM pictures LEFT JOIN seen USING (image_id) WHERE face_count >= 1 AND reason IS NULL""")
-    dedup.find_clusters(con, parameters.near_duplicate_bits)
+        SELECT image_id, phash, f.face_phash, f.face_thumb, coalesce(first_release, {release}) AS first_release
+        FROM pictures LEFT JOIN seen USING (image_id)
+        LEFT JOIN (SELECT image_id, face_phash, face_thumb FROM faces WHERE face_index = 0) f USING (image_id)
+        WHERE face_count >= 1 AND reason IS NULL""")
+    near = dedup.Nearness(parameters.near_duplicate_bits, parameters.near_face_bits, parameters.min_face_likeness)
+    dedup.find_clusters(con, near)
     _judge(con, parameters)
     _settle_duplicates(con, parameters)
 
@@ -140,45 +111,68 @@ def decide(con: duckdb.DuckDBPyConnection, parameters: RuleParameters, release: 
 def _judge(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
     """Temporary table `judged`: every pair with the reason of the first rule it fails, or 'kept'."""
     whens = " ".join(rule.fails(parameters) for rule in RULES)
+    caption = words.without_names_sql("k.caption") if parameters.replace_names else "k.caption"
+    language = language_sql(con, "k.caption") if parameters.languages else "NULL"
+    person = words.names_person_sql("k.caption") if parameters.need_person else "NULL"
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE judged AS
         WITH candidates AS (
             SELECT p.row_id, c.allowed, c.reason AS consent_reason, i.status, i.reason AS image_reason, i.image_id,
                    t.detector, t.reason AS picture_reason, t.width_px, t.height_px, t.face_count,
-                   f.score, f.face_px, k.caption, k.kind AS caption_kind, k.rank AS caption_rank,
-                   k.boilerplate, k.words, u.cluster_id
+                   f.score, f.face_px, f.yaw_deg, f.roll_deg, f.sharpness, x.blocked, x.nsfw, x.minor,
+                   {caption} AS caption, k.kind AS caption_kind, k.rank AS caption_rank, k.boilerplate, k.words,
+                   {language} AS language, {person} AS person, u.cluster_id, p.image_host
             FROM pairs p
             LEFT JOIN consent c ON c.row_id = p.row_id
             LEFT JOIN images i ON i.url_id = p.url_id
             LEFT JOIN pictures t ON t.image_id = i.image_id
             LEFT JOIN faces f ON f.image_id = i.image_id AND f.face_index = 0
             LEFT JOIN chosen_captions k ON k.row_id = p.row_id
+            LEFT JOIN content x ON x.row_id = p.row_id
             LEFT JOIN clusters u ON u.image_id = i.image_id)
         SELECT row_id, image_id, CASE {whens} ELSE '{Reason.KEPT.value}' END AS reason,
-               caption, caption_kind, caption_rank, cluster_id, width_px::BIGINT * height_px AS pixels
+               caption, caption_kind, caption_rank, cluster_id, image_host, width_px::BIGINT * height_px AS pixels
         FROM candidates""")
 
 
 def _settle_duplicates(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
-    """Of one picture on several pages the best caption stays, of one cluster the largest picture; ties by row_id."""
+    """Of one picture on several pages the best caption stays, of one cluster the largest picture; ties by row_id.
+
+    A picture that was in the corpus before keeps the split that it had there (see `splits`).
+    """
     kinds = ", ".join(f"'{kind.value}'" for kind in _KIND_ORDER)
-    split = split_sql("cluster_id", parameters.val_share, parameters.test_share)
+    # Of more than the cap those with the smallest hash stay: any subset, but always that.
+    host_cap, caption_cap = parameters.max_per_host or "NULL", parameters.max_per_caption or "NULL"
+    split = split_sql("coalesce(home_id, cluster_id)", parameters.val_share, parameters.test_share)
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE new_decisions AS
         WITH survivors AS (
-            SELECT row_id, image_id, cluster_id, pixels, row_number() OVER (
+            SELECT row_id, image_id, cluster_id, pixels, image_host, row_number() OVER (
                 PARTITION BY image_id
                 ORDER BY coalesce(list_position([{kinds}], caption_kind), 99), caption_rank, row_id) AS copy
             FROM judged WHERE reason = 'kept'),
         distinct_pictures AS (
-            SELECT row_id, row_number() OVER (
+            SELECT row_id, image_host, row_number() OVER (
                 PARTITION BY coalesce(cluster_id, image_id) ORDER BY pixels DESC, row_id) AS nth
             FROM survivors WHERE copy = 1),
+        counted AS (
+            SELECT row_id, row_number() OVER (PARTITION BY image_host ORDER BY md5(row_id), row_id) AS of_host
+            FROM distinct_pictures WHERE nth = 1),
+        captioned AS (
+            SELECT row_id, row_number() OVER (
+                PARTITION BY {captions.near_identical_sql("caption")} ORDER BY md5(row_id), row_id) AS of_caption
+            FROM counted JOIN judged USING (row_id) WHERE coalesce(of_host <= {host_cap}, true)),
+        homes AS (SELECT image_id, arg_min(cluster_id, release_from) AS home_id FROM history.corpus GROUP BY image_id),
         settled AS (
-            SELECT j.row_id, j.caption, j.caption_kind, j.cluster_id,
+            SELECT j.row_id, j.caption, j.caption_kind, j.cluster_id, j.image_host, home_id,
                    CASE WHEN s.copy > 1 THEN '{Reason.DUPLICATE_IMAGE.value}'
                         WHEN d.nth > 1 THEN '{Reason.NEAR_DUPLICATE_IMAGE.value}'
+                        WHEN h.of_host > {host_cap} THEN '{Reason.HOST_CAP.value}'
+                        WHEN k.of_caption > {caption_cap} THEN '{Reason.CAPTION_CAP.value}'
                         ELSE j.reason END AS reason
-            FROM judged j LEFT JOIN survivors s USING (row_id) LEFT JOIN distinct_pictures d USING (row_id))
-        SELECT row_id, reason = 'kept' AS kept, reason, caption, caption_kind, cluster_id, {split} AS split
+            FROM judged j LEFT JOIN survivors s USING (row_id) LEFT JOIN distinct_pictures d USING (row_id)
+            LEFT JOIN counted h USING (row_id) LEFT JOIN captioned k USING (row_id)
+            LEFT JOIN homes ON homes.image_id = j.image_id)
+        SELECT row_id, reason = 'kept' AS kept, reason, caption, caption_kind, cluster_id, {split} AS split,
+               image_host
         FROM settled""")

@@ -7,6 +7,7 @@ Identity is content, never position, so a re-run, another machine or another par
 from __future__ import annotations
 
 import hashlib
+import hmac
 from enum import StrEnum
 
 import pyarrow as pa
@@ -23,7 +24,9 @@ class CaptionKind(StrEnum):
     FIGCAPTION = "figcaption"
     NEARBY = "nearby"
     CARD = "card"
-    META = "meta"
+    TABLE_ROW = "table_row"
+    META = "meta"  # og: and twitter: title and description
+    JSON_LD = "json_ld"
     LIST = "list"
 
 
@@ -44,15 +47,19 @@ class Reason(StrEnum):
     ROBOTS_UNREACHABLE = "robots_unreachable"
     PAGE_OPTED_OUT = "page_opted_out"
     IMAGE_OPTED_OUT = "image_opted_out"
+    TDM_RESERVED = "tdm_reserved"  # by the host's /.well-known/tdmrep.json
     HOST_OPTED_OUT = "host_opted_out"
+    TAKEN_DOWN = "taken_down"  # on its way out: such rows leave a crawl before it is published
     # address and transfer
     BAD_ADDRESS = "bad_address"
     PRIVATE_ADDRESS = "private_address"
     DNS = "dns"
     CONNECT = "connect"
+    TLS = "tls"
     TIMEOUT = "timeout"
     HTTP_CLIENT_ERROR = "http_client_error"
     HTTP_SERVER_ERROR = "http_server_error"
+    RATE_LIMITED = "rate_limited"  # 429, or 503 with Retry-After
     TOO_MANY_REDIRECTS = "too_many_redirects"
     TOO_LARGE = "too_large"
     BROKEN_TRANSFER = "broken_transfer"
@@ -63,18 +70,44 @@ class Reason(StrEnum):
     TRUNCATED_IMAGE = "truncated_image"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_SMALL = "too_small"
+    # content, by what texts and addresses say
+    BLOCKED = "blocked"
+    NSFW = "nsfw"
+    MINOR = "minor"
     # face
     NO_FACE = "no_face"
     SEVERAL_FACES = "several_faces"
     FACE_SCORE = "face_score"
     FACE_PX = "face_px"
+    FACE_POSE = "face_pose"
+    FACE_BLURRED = "face_blurred"
     # caption
     NO_CAPTION = "no_caption"
     CAPTION_BOILERPLATE = "caption_boilerplate"
     CAPTION_TOO_SHORT = "caption_too_short"
+    CAPTION_LANGUAGE = "caption_language"
+    NO_PERSON_MENTIONED = "no_person_mentioned"
     # among rows
     DUPLICATE_IMAGE = "duplicate_image"
     NEAR_DUPLICATE_IMAGE = "near_duplicate_image"
+    HOST_CAP = "host_cap"
+    CAPTION_CAP = "caption_cap"
+
+
+# What ends a row for the moment only: it is tried again on a later run, and undoes nothing that was found before.
+# Everything else is an answer: it stands until a newer one.
+PASSING: frozenset[Reason] = frozenset(
+    {
+        Reason.ROBOTS_UNREACHABLE,
+        Reason.DNS,
+        Reason.CONNECT,
+        Reason.TIMEOUT,
+        Reason.HTTP_SERVER_ERROR,
+        Reason.RATE_LIMITED,
+        Reason.BROKEN_TRANSFER,
+        Reason.INTERNAL_ERROR,
+    }
+)
 
 
 class Split(StrEnum):
@@ -96,6 +129,25 @@ def row_id(page_url: str, image_url: str) -> str:
 def url_id(image_url: str) -> str:
     """Identity of an image address: the unit of consent and download, shared by all pages that show it."""
     return content_id(image_url)
+
+
+def keyed_id(key: bytes, kind: str, text: str) -> str:
+    """32 hex digits of HMAC-SHA256: says nothing about `text` to who does not hold `key`."""
+    message = f"{kind}\0{text}".encode("utf-8", "surrogatepass")
+    return hmac.digest(key, message, "sha256").hex()[: 2 * _ID_BYTES]
+
+
+def host_names(authority: str) -> tuple[str, ...]:
+    """What a person may call the host of `scheme://name[:port]`: that itself, `name[:port]`, and `name`."""
+    rest = authority.partition("://")[2] or authority
+    name = rest.rpartition(":")[0] if rest.rpartition(":")[2].isdigit() and not rest.endswith("]") else rest
+    return tuple(dict.fromkeys((authority, rest, name)))
+
+
+def masked_look(key: bytes, nonce: str, phash: str) -> str:
+    """A perceptual hash (16 hex digits) XORed with a pad of `key` and `nonce`; done twice it is the hash again."""
+    pad = int(keyed_id(key, "look", nonce)[:16], 16)
+    return f"{int(phash, 16) ^ pad:016x}"
 
 
 def _schema(*fields: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:
@@ -127,8 +179,26 @@ CONSENT = _schema(
     ("row_id", _S), ("url_id", _S), ("allowed", _BOOL), ("reason", _S, True), ("evidence", _S), ("checked_at", _TIME)
 )
 
-# robots.txt (and later tdmrep.json) per scheme://authority, valid for 24 hours.
-HOSTS = _schema(("host", _S), ("robots_status", _I32), ("robots_txt", _S), ("checked_at", _TIME))
+# robots.txt and /.well-known/tdmrep.json per scheme://authority, valid for 24 hours.
+HOSTS = _schema(
+    ("host", _S),
+    ("robots_status", _I32),
+    ("robots_txt", _S),
+    ("tdmrep_status", _I32),
+    ("tdmrep_json", _S),
+    ("checked_at", _TIME),
+)
+
+# One row per page that was read: what a re-crawl needs to ask for it conditionally, and to tell that a pair is gone.
+PAGES = _schema(
+    ("page_url", _S),
+    ("source", _S),
+    ("http_status", _I32),  # 304: unchanged since the crawl that read it
+    ("etag", _S, True),
+    ("last_modified", _S, True),
+    ("body_sha256", _S, True),
+    ("visited_at", _TIME),
+)
 
 # One row per image address: what the download found. The bytes lie in `raw_shard` (path below the root) at
 # [raw_offset, raw_offset + raw_bytes).
@@ -143,8 +213,11 @@ IMAGES = _schema(
     ("raw_shard", _S, True),
     ("raw_offset", _I64, True),
     ("raw_bytes", _I64, True),
-    ("attempts", _I32),
+    ("attempts", _I32),  # over all runs
     ("fetched_at", _TIME),
+    ("final_url", _S, True),  # where redirects led
+    ("etag", _S, True),
+    ("last_modified", _S, True),
 )
 
 # One row per distinct picture (image_id): what decoding found. Sizes are after EXIF orientation.
@@ -175,6 +248,20 @@ FACES = _schema(
     ("pitch_deg", _F32),
     ("sharpness", _F32),
     ("brightness", _F32),
+    ("occlusion", _F32, True),  # hint, 0..1; null where the face is too small to tell
+    ("padded_share", _F32, True),  # of the aligned 256 px crop, what lies outside; null in rows of older formats
+    # Of the largest face, to tell copies of one photograph; null for other faces, small ones and older formats.
+    ("face_phash", _S, True),  # 16 hex digits
+    ("face_thumb", pa.binary(), True),  # 16 x 16 grey values, row by row
+)
+
+# Biometric data, made only when asked for: files of their own that expire, not a table of the lake, never in shards.
+EMBEDDINGS = _schema(
+    ("image_id", _S),
+    ("face_index", _I32),
+    ("embedding", pa.list_(_F32)),  # unit length; its width is the model's
+    ("model", _S),  # name and sha256 prefix
+    ("expires_at", _TIME),
 )
 
 # What was decided about each pair, with the caption that was chosen and the split of its duplicate cluster.
@@ -186,6 +273,7 @@ DECISIONS = _schema(
     ("caption_kind", _S, True),
     ("cluster_id", _S, True),
     ("split", _S, True),
+    ("image_host", _S, True),  # of the pair, so that a question by host is a scan of one table
 )
 
 # The kept pairs, joined once at publish, so that a question about the corpus is a scan of one table.
@@ -223,13 +311,15 @@ CORPUS = _schema(
     ("raw_bytes", _I64),
 )
 
-# The ledger of what was read: one row per crawl that was published, with the release that first saw it.
+# The ledger of what was read: one row per unit (a file, a site) of a crawl that was published.
 SOURCES = _schema(
     ("crawl", _S),  # path below the root
     ("source", _S),
-    ("parts", _I64),
+    ("unit", _S),  # address of the file, or the site
+    ("fingerprint", _S),  # of the file's state; another one means that it is read again
     ("pairs", _I64),
-    ("release", _I64),
+    ("warning", _S, True),  # where the file was damaged
+    ("release", _I64),  # that first saw it
 )
 
 # One row per release. `config`, `rules`, `inputs` and `counts` are JSON objects.
@@ -287,3 +377,23 @@ RUNS = _schema(
     ("config", _S),  # JSON
     ("result", _S, True),  # JSON
 )
+
+# One row per takedown: the audit. Nothing of what was removed, and no address. `rows`, `shards`, `gaps` and `models`
+# are JSON: rows removed by table; files rewritten by release; how many samples each shard lacks, by release and shard
+# size (so that those which stay keep their shard); names of the models that were trained or measured on it.
+TAKEDOWNS = _schema(
+    ("takedown_id", _S),
+    ("at", _TIME),
+    ("kind", _S),
+    ("rows", _S),
+    ("raw_pictures", _I64),  # copies overwritten in raw shards and stored pictures
+    ("shards", _S),
+    ("gaps", _S),
+    ("models", _S),
+    ("run_id", _S),
+)
+
+# What must not come back, as keyed hashes (keyed_id; the key is a file beside the catalogue). Kinds: address, host,
+# picture (sha256), sample (row_id, under the key of the shards' readers); and look, a perceptual hash XORed with a pad
+# that the key gives: finding near pictures needs the hash itself. `bits`: how near counts.
+TOMBSTONES = _schema(("takedown_id", _S), ("kind", _S), ("hash", _S), ("bits", _I32, True))

@@ -81,16 +81,36 @@ def plan_shards(
         raise InputError(f"samples_per_shard={samples_per_shard}: choose 1 or more")
     release = shown_release(con)
     plans = []
+    gaps = shard_gaps(con, release, samples_per_shard)
     for split in Split:
         rows = con.execute("SELECT row_id FROM corpus WHERE split = ? ORDER BY row_id", [split.value]).fetchall()
-        for index, start in enumerate(range(0, len(rows), samples_per_shard)):
-            row_ids = tuple(row[0] for row in rows[start : start + samples_per_shard])
+        index = start = -1
+        end = 0
+        while end < len(rows):
+            index, start = index + 1, end
+            end = start + samples_per_shard - gaps.get((split.value, index), 0)
+            row_ids = tuple(row[0] for row in rows[start:end])
+            if not row_ids:
+                continue
             text = json.dumps([release, split.value, index, row_ids, config or {}], sort_keys=True)
             fingerprint = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
             plans.append(ShardPlan(release, split.value, index, row_ids, fingerprint))
     if not plans:
         raise InputError(f"release {release} keeps no picture: see `gptface funnel` for the reasons")
     return plans
+
+
+def shard_gaps(con: duckdb.DuckDBPyConnection, release: int, samples_per_shard: int) -> dict[tuple[str, int], int]:
+    """How many samples takedowns have left out of each shard (split, index) of a release that was cut to this size.
+
+    Those that stay keep their shard: the others' bytes remain as they are.
+    """
+    gaps: dict[tuple[str, int], int] = {}
+    for (text,) in con.execute("SELECT gaps FROM takedowns").fetchall():
+        for split, shards in json.loads(text).get(str(release), {}).get(str(samples_per_shard), {}).items():
+            for index, count in shards.items():
+                gaps[split, int(index)] = gaps.get((split, int(index)), 0) + int(count)
+    return gaps
 
 
 def shown_release(con: duckdb.DuckDBPyConnection) -> int:
@@ -151,8 +171,13 @@ def write_shard(plan: ShardPlan, samples: Iterable[Sample], out_dir: Path) -> Sh
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    _write_json(_note_path(out_dir, plan.file), {"fingerprint": plan.fingerprint, "record": asdict(record)})
+    write_note(plan, record, out_dir)
     return record
+
+
+def write_note(plan: ShardPlan, record: ShardRecord, out_dir: Path) -> None:
+    """Note beside a tar that it is what `plan` asks for."""
+    _write_json(_note_path(out_dir, plan.file), {"fingerprint": plan.fingerprint, "record": asdict(record)})
 
 
 def write_index(

@@ -7,7 +7,7 @@ catalogue finds `corpus`, `pairs` and the rest as they are now. Tables that only
 A *unit* is what one crawl says about one key and what is replaced as a whole: a pair with its captions, an image
 address, a picture with its faces. The parent row of a unit also carries `crawl`, the folder that said so (path below
 the root), and `digest`, a hash of the unit's content without times, so that only what says something new is written
-again.
+again. Pages and hosts are *notes*: they are kept in the same way, but what changes there alone makes no release.
 """
 
 from __future__ import annotations
@@ -20,9 +20,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LAKE = "lake"  # the name under which every connection of ours attaches the catalogue
-FORMAT_VERSION = 1
+FORMAT_VERSION = 3
 _PARENT_EXTRA = "crawl VARCHAR NOT NULL, digest UBIGINT NOT NULL"
+_GENERATION = "coalesce(try_cast(regexp_extract(crawl, 'g([0-9]+)$', 1) AS INTEGER), 0)"
 _RELEASE_EXTRA = "release_from BIGINT NOT NULL, release_to BIGINT"
+
+
+def _passes() -> str:
+    """SQL predicate: the reason is one of those that pass by themselves."""
+    from warehouse.schema import PASSING
+
+    return "coalesce(reason, '') IN ({})".format(", ".join(f"'{reason.value}'" for reason in sorted(PASSING)))
 
 
 @dataclass(frozen=True)
@@ -30,17 +38,50 @@ class Unit:
     """What is replaced together: a parent table with its key, and the child table that hangs on the same key."""
 
     parent: str
-    key: str
+    key: str  # columns, comma-separated
     folder: str
     suffix: str  # of the part files: <folder>/00000<suffix>.parquet
     child: str | None = None
     child_suffix: str = ""
     child_order: tuple[str, ...] = ()
-    # Columns that may differ without being news: when and how often it was asked.
+    # Columns that may differ without being news: when and how often it was asked. Brought up to date in place.
     unhashed: frozenset[str] = field(default_factory=frozenset)
     # Which of two statements about one key stands (ascending, lowest stands), before generation and crawl.
     precedence: tuple[str, ...] = ()
+    # What is no news about the thing itself never undoes what was found before, however new it is: what passes by
+    # itself (no answer, a server's own error). A lasting failure (404: link rot) and a refusal do.
+    passing: bool = False  # rows have a `reason` that may be one of schema.PASSING
+    # Columns that are no news either where the reason passes: 502 today, 503 tomorrow.
+    loose: frozenset[str] = field(default_factory=frozenset)
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.key.split(", "))
+
+    @property
+    def told_again(self) -> tuple[str, ...]:
+        """Columns that are brought up to date in place."""
+        return tuple(sorted(self.unhashed | self.loose))
+
+    def content(self) -> str:
+        """SQL of the parent's content as text: what makes it say something else than before."""
+        names = [name for name in columns(self.parent) if name not in (*self.keys, *self.unhashed)]
+        firm = [f"CASE WHEN {_passes()} THEN NULL ELSE {n} END" if n in self.loose else n for n in names]
+        return f"ROW({', '.join(firm)})::VARCHAR"
+
+    def rank(self) -> str:
+        """SQL row value by which the statement that stands comes first; the same in a crawl and in the lake."""
+        from warehouse.schema import Reason
+
+        first = [f"({_passes()})::INT"] if self.passing else []
+        if self.parent == "images":
+            # A page that refuses takes out its own pairs, by their consent; other pages may show the same picture.
+            first = [f"({_passes()} OR reason IS NOT DISTINCT FROM '{Reason.PAGE_OPTED_OUT.value}')::INT"]
+        return f"ROW({', '.join([*first, *self.precedence, f'-{_GENERATION}', 'crawl'])})"
+
+
+# That a page is unchanged (304), or was not to be had, says nothing about what stands on it.
+PAGE_WAS_READ = "(http_status // 100 = 2 OR http_status IN (404, 410))"
 
 UNITS = (
     Unit("pairs", "row_id", "plan", ".pairs", "captions", ".captions", ("rank", "kind", "text")),
@@ -51,48 +92,68 @@ UNITS = (
         "",
         unhashed=frozenset({"checked_at"}),
         precedence=("-epoch_us(checked_at)",),
+        passing=True,
     ),
-    # A transfer that failed for a moment does not undo one that succeeded; a refusal or newer bytes do.
     Unit(
         "images",
         "url_id",
         "images",
         "",
-        unhashed=frozenset({"fetched_at", "attempts", "error"}),
-        precedence=("(status = 'failed')::INT", "-epoch_us(fetched_at)"),
+        unhashed=frozenset({"fetched_at", "attempts", "error", "final_url", "etag", "last_modified"}),
+        precedence=("-epoch_us(fetched_at)",),
+        passing=True,
+        loose=frozenset({"http_status"}),
     ),
     Unit("pictures", "image_id", "faces", ".pictures", "faces", ".faces", ("face_index",)),
 )
-HOSTS_UNIT = Unit(
-    "hosts",
-    "host",
-    "consent",
-    "hosts",
-    unhashed=frozenset({"checked_at"}),
-    precedence=("-epoch_us(checked_at)",),
+# Of a whole crawl, not of a part: `suffix` is then a pattern of files in `folder`.
+NOTES = (
+    Unit(
+        "hosts",
+        "host",
+        "consent/hosts",
+        "[0-9]*.parquet",
+        unhashed=frozenset({"checked_at"}),
+        precedence=("-epoch_us(checked_at)",),
+    ),
+    Unit(
+        "pages",
+        "page_url, source",
+        "plan",
+        "pages.parquet",
+        unhashed=frozenset({"visited_at"}),
+        precedence=(f"(NOT {PAGE_WAS_READ})::INT", "-epoch_us(visited_at)"),
+    ),
 )
 
-PARENTS = (*(u.parent for u in UNITS), HOSTS_UNIT.parent)
+PARENTS = tuple(unit.parent for unit in (*UNITS, *NOTES))
 CHILDREN = tuple(u.child for u in UNITS if u.child)
 CURATED = ("decisions", "corpus")
 HISTORY = (*PARENTS, *CHILDREN, *CURATED)
 # Tables that only grow, and the columns by which a row that is registered twice is known to be the same.
 GROWING = {
-    "sources": ("crawl",),
+    "sources": ("crawl", "unit"),
     "releases": ("release",),
     "shards": ("release", "file"),
     "models": ("model",),
     "evaluations": ("model", "release", "metric"),
     "runs": ("run_id",),
+    "takedowns": ("takedown_id",),
+    "tombstones": ("kind", "hash"),
 }
 
+_IMAGES_OF_2 = ("final_url", "etag", "last_modified")
+_FACES_OF_2 = ("occlusion FLOAT", "padded_share FLOAT", "face_phash VARCHAR", "face_thumb BLOB")
+
 _STAGES = (
-    ("consent", "robots_txt", "host_opted_out"),
+    ("consent", "robots_txt", "taken_down"),
     ("transfer", "bad_address", "internal_error"),
     ("picture", "not_an_image", "too_small"),
-    ("face", "no_face", "face_px"),
-    ("caption", "no_caption", "caption_too_short"),
+    ("content", "blocked", "minor"),
+    ("face", "no_face", "face_blurred"),
+    ("caption", "no_caption", "no_person_mentioned"),
     ("duplicate", "duplicate_image", "near_duplicate_image"),
+    ("cap", "host_cap", "caption_cap"),
 )
 
 
@@ -118,6 +179,7 @@ def duckdb_type(arrow_type: pa.DataType) -> str:
         "float": "FLOAT",
         "double": "DOUBLE",
         "bool": "BOOLEAN",
+        "binary": "BLOB",
         "timestamp[us, tz=UTC]": "TIMESTAMPTZ",
     }
     text = str(arrow_type)
@@ -128,7 +190,7 @@ def duckdb_type(arrow_type: pa.DataType) -> str:
 
 def column_ddl(table: str) -> str:
     """`name TYPE [NOT NULL], ...` of a table's contract."""
-    return ", ".join(f"{f.name} {duckdb_type(f.type)}{'' if f.nullable else ' NOT NULL'}" for f in schemas()[table])
+    return ", ".join(f'"{f.name}" {duckdb_type(f.type)}{"" if f.nullable else " NOT NULL"}' for f in schemas()[table])
 
 
 def reason_rows() -> list[tuple[str, str, int]]:
@@ -156,12 +218,44 @@ def table_ddl() -> list[str]:
     return statements
 
 
+def migration(version: int) -> list[str]:
+    """Statements that bring the tables of an older format to this one, before `table_ddl` adds what is missing.
+
+    Rows keep their values. New columns of a table come last there, so nothing may be inserted by position.
+    """
+    if version == 2:
+        return [
+            f"ALTER TABLE {LAKE}.history.decisions ADD COLUMN image_host VARCHAR",
+            f"""UPDATE {LAKE}.history.decisions d SET image_host = p.image_host
+                FROM (SELECT row_id, any_value(image_host) AS image_host FROM {LAKE}.history.pairs GROUP BY row_id) p
+                WHERE p.row_id = d.row_id""",
+        ]
+    if version != 1:
+        return []
+    old = f"{LAKE}.main.sources"
+    return [
+        *(f"ALTER TABLE {LAKE}.history.images ADD COLUMN {name} VARCHAR" for name in _IMAGES_OF_2),
+        f"ALTER TABLE {LAKE}.history.hosts ADD COLUMN tdmrep_status INTEGER DEFAULT 0",  # as where no answer came
+        f"ALTER TABLE {LAKE}.history.hosts ADD COLUMN tdmrep_json VARCHAR DEFAULT ''",
+        *(f"ALTER TABLE {LAKE}.history.faces ADD COLUMN {column}" for column in _FACES_OF_2),
+        # One row per crawl becomes one per unit; what the units were is not known any more.
+        f"CREATE OR REPLACE TEMP TABLE old_sources AS SELECT crawl, source, pairs, release FROM {old}",
+        f"DROP TABLE {old}",
+        f"CREATE TABLE {old} ({column_ddl('sources')})",
+        f"INSERT INTO {old} SELECT crawl, source, source, '', pairs, NULL, release FROM old_sources",
+        "DROP TABLE old_sources",
+    ]
+
+
 def view_selects(current: str, catalog: str = "") -> dict[str, str]:
     """SELECT per view; `current` is the predicate that picks a release, `catalog` a prefix like `lake.`.
 
     `funnel` sums to the number of pairs; `remaining` are the pairs left after this reason. `lineage` says for every
     kept pair which crawl, raw shard and detector it comes from and which release first held it in this form.
+    `caption_candidates` are all texts of all pairs, with the reason why one is not used.
     """
+    from warehouse.captions import candidates_select
+
     h, m = f"{catalog}history", f"{catalog}main"
     views = {}
     for table in HISTORY:
@@ -179,4 +273,5 @@ def view_selects(current: str, catalog: str = "") -> dict[str, str]:
         FROM (SELECT * FROM {h}.corpus WHERE {current}) c
         JOIN (SELECT row_id, crawl FROM {h}.pairs WHERE {current}) p USING (row_id)
         LEFT JOIN {m}.releases r ON r.release = c.release_from"""
+    views["caption_candidates"] = candidates_select(f"(SELECT * FROM {h}.captions WHERE {current})", f"{m}.releases")
     return views

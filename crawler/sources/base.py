@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from crawler.errors import InputError
@@ -20,11 +21,67 @@ class Candidate:
     page_directives: str
 
 
-class Source(Protocol):
-    """Yields candidates, in an order of its own; identity does not depend on it."""
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture whose bytes the source itself holds (an image record of a WARC): it is not downloaded again.
 
-    def candidates(self) -> Iterator[Candidate]:
-        """Raises InputError where the source cannot be read or holds nothing."""
+    `headers` are those of the stored answer, names in lower case; they may refuse like those of a live one.
+    """
+
+    image_url: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...]
+    fetched_at: datetime
+
+
+@dataclass(frozen=True)
+class PageVisit:
+    """A page that was read, or asked for and found unchanged (304) or gone (404, 410)."""
+
+    page_url: str
+    http_status: int
+    etag: str | None
+    last_modified: str | None
+    body_sha256: str | None
+    visited_at: datetime
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Where a file is broken: the last item of its unit, logged once; what came before it is good.
+
+    `offset` is a byte position in the file as stored (where the broken record begins), -1 where there is no telling.
+    """
+
+    file: str
+    offset: int
+    message: str
+
+
+Found = Candidate | StoredPicture | PageVisit | Damage
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a source is read in: one file, or one site. The unit of parallel work, of resumption and of the ledger.
+
+    `fingerprint` tells one state of a file from another (size with etag or time); "" where there is no telling.
+    """
+
+    name: str
+    fingerprint: str = ""
+
+
+class Source(Protocol):
+    """Where pictures on pages come from, in an order of its own; identity does not depend on it."""
+
+    def units(self) -> Sequence[Unit]:
+        """What there is to read, in a stable order. Raises InputError where nothing is."""
+        ...
+
+    def read(self, unit: Unit) -> Iterator[Found]:
+        """Stream one unit. Damage inside a file ends it with one logged warning; InputError where it cannot be opened
+        or is not what the source is for."""
         ...
 
 
@@ -43,11 +100,18 @@ class CrawlLimits:
     concurrency: int = 4
     timeout_s: float = 20.0
     allow_private: bool = False
+    sitemaps: bool = True  # site: also starts from the sites' sitemaps
+    max_pages_per_host: int = 0  # site: 0 is as many as max_pages
+    known_pages: str = ""  # site: Parquet of warehouse.schema.PAGES: pages that are asked for conditionally
+    tombstones: str = ""  # what was taken down (crawler.tombstones): neither asked for nor written down
+    page_links: str = ""  # site: Parquet that keeps the links of pages from one crawl to the next
+    cc_base: str = "https://data.commoncrawl.org/"  # where cc: finds crawl-data/
+    limit: int = 0  # so many files that were not read yet; 0 is all of them
 
     def __post_init__(self) -> None:
         for name in ("max_pages", "max_minutes", "max_bytes", "concurrency", "timeout_s"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be over 0, not {getattr(self, name)}")
-        for name in ("max_depth", "delay_s"):
+        for name in ("max_depth", "delay_s", "max_pages_per_host", "limit"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, but is {getattr(self, name)}")

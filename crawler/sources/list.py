@@ -1,150 +1,131 @@
-"""list:FILE - pairs from a Parquet, CSV, TSV or JSONL file (LAION style), streamed in batches."""
+"""list:PATTERN - pairs from Parquet, CSV, TSV or JSONL files (LAION style) of any size, local or remote."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from itertools import accumulate
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from crawler.errors import InputError
-from crawler.extract import Caption, collapse
-from crawler.sources.base import Candidate
+from crawler.extract import Caption, absolute, collapse
+from crawler.rows import FOUND, caption_lists, strings
+from crawler.sources.base import Candidate, Damage, Found, Unit
+from crawler.sources.listfile import format_of, parquet_row_groups, text_batches
+from crawler.streams import expand
 from warehouse.schema import CaptionKind
 
-# Columns as lists on the web name them, the first found wins; matched regardless of case.
-_URL_COLUMNS = ("image_url", "url", "img_url", "image", "src")
-_CAPTION_COLUMNS = ("caption", "text", "alt", "alt_text", "top_caption", "description", "title")
-_PAGE_COLUMNS = ("page_url", "page", "source_url", "page_address")
+_SPLIT_BYTES = 32 << 20  # a Parquet file from here on is several units
+_UNIT_ROWS = 500_000
+_GROUPS = "#row-groups="
+_MAX_URL_CHARS = 10_000  # what is longer is no address anyway
 
-_BATCH_ROWS = 20_000
-_FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a list hold what."""
-
-    url: str
-    caption: str | None
-    page: str | None
-
-
-def detect_columns(names: Sequence[str], file: str) -> Columns:
-    """Find the columns by name; raises InputError, listing what is there, if none can hold addresses."""
-    lower = {name.strip().lower(): name for name in reversed(names)}
-
-    def first(wanted: Sequence[str]) -> str | None:
-        return next((lower[name] for name in wanted if name in lower), None)
-
-    url = first(_URL_COLUMNS)
-    if url is None:
-        found = ", ".join(names) or "none"
-        raise InputError(f"{file} has no column of picture addresses: name one of its columns url (found: {found})")
-    return Columns(url, first(_CAPTION_COLUMNS), first(_PAGE_COLUMNS))
-
-
-def _csv_batches(path: Path, delimiter: str) -> Iterator[pa.RecordBatch]:
-    from pyarrow import csv
-
-    with path.open("rb") as head:
-        names = csv.open_csv(head, parse_options=csv.ParseOptions(delimiter=delimiter)).schema.names
-    options = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, quoted_strings_can_be_null=False
-    )
-    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    yield from csv.open_csv(path, parse_options=parse, convert_options=options)
-
-
-def _jsonl_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Line by line: types may differ between rows, and one object per line needs no schema of the whole."""
-    import json
-
-    rows: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}, line {number} is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number} is not a JSON object: give one object a line")
-            rows.append({name: value for name, value in row.items() if isinstance(value, str)})
-            if len(rows) == _BATCH_ROWS:
-                yield _batch(rows)
-                rows = []
-    if rows:
-        yield _batch(rows)
-
-
-def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = [pa.array([row.get(name) for row in rows], pa.string()) for name in names]
-    return pa.RecordBatch.from_arrays(columns, names=list(names))
-
-
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    kind = _FORMATS.get(path.suffix.lower())
-    if kind == "parquet":
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            columns = detect_columns(names, str(path))
-            wanted = [name for name in (columns.url, columns.caption, columns.page) if name]
-            yield from file.iter_batches(_BATCH_ROWS, columns=wanted)
-    elif kind == "jsonl":
-        yield from _jsonl_batches(path)
-    elif kind in {"csv", "tsv"}:
-        yield from _csv_batches(path, "\t" if kind == "tsv" else ",")
-    else:
-        raise InputError(f"list {path} has an unknown ending: give {', '.join(sorted(_FORMATS))}")
+# What `absolute` and `collapse` leave as it is (tests hold them to it): most rows, which then cost next to nothing.
+_PLAIN_URL = r"^https?://[a-z0-9.-]+(?::[0-9]+)?/[!\"$-:<->@-~]*(?:\?[!\"$-:<-~]+)?$"
+_MAX_PLAIN_CHARS = 4000
+_PLAIN_TEXT = r"^[!-~]+(?: [!-~]+)*$"
+_MAX_PLAIN_TEXT_CHARS = 500
 
 
 @dataclass(frozen=True)
 class ListSource:
-    """Pairs of a list file. A pair without page address belongs to the picture's own address."""
+    """Pairs of list files. A pair without page address belongs to the picture's own address.
 
-    file: str
+    Addresses get the form that pages give them (`crawler.extract.absolute`); what is none stays as it is, and gets its
+    reason later.
+    """
 
-    def candidates(self) -> Iterator[Candidate]:
-        """Raises InputError for a file that is missing, unreadable, empty or without a URL column."""
-        path = Path(self.file)
-        if not path.is_file():
-            raise InputError(f"no such list file: {self.file}")
-        count = 0
-        try:
-            for batch in _batches(path):
-                columns = detect_columns(batch.schema.names, self.file)
-                for candidate in _candidates(batch, columns):
-                    count += 1
-                    yield candidate
-        except (pa.ArrowException, UnicodeDecodeError) as error:
-            line = str(error).splitlines()[0]
-            raise InputError(f"cannot read list {self.file}: {line}") from error
-        if count == 0:
-            raise InputError(f"list {self.file} holds no picture address: nothing to build from")
+    pattern: str
+
+    def units(self) -> Sequence[Unit]:
+        """One per file; large Parquet files are cut between row groups. Raises InputError where there is no file."""
+        return [unit for file in expand(self.pattern) for unit in _cut(file)]
+
+    def batches(self, unit: Unit) -> Iterator[Found | pa.RecordBatch]:
+        """The rows of a unit as batches of rows.FOUND; rows without an address are left out."""
+        address, mark, groups = unit.name.rpartition(_GROUPS)
+        if not mark:
+            address, groups = unit.name, ""
+        found = 0
+        for item in text_batches(address, _range(groups) if groups else None):
+            if isinstance(item, Damage):
+                yield item
+            else:
+                batch = _found(item)
+                found += batch.num_rows
+                if batch.num_rows:
+                    yield batch
+        if not found and not groups:
+            yield Damage(address, -1, "holds no picture address")
+
+    def read(self, unit: Unit) -> Iterator[Found]:
+        """The rows of a unit one by one; raises InputError where it cannot be opened or has no column of addresses."""
+        for item in self.batches(unit):
+            if not isinstance(item, pa.RecordBatch):
+                yield item
+                continue
+            for row in item.to_pylist():
+                captions = tuple(Caption(CaptionKind(c["kind"]), c["text"]) for c in row["captions"])
+                yield Candidate(row["page_url"], row["image_url"], captions, row["page_directives"])
 
 
-def _strings(batch: pa.RecordBatch, name: str | None) -> list[str]:
-    if name is None:
-        return [""] * batch.num_rows
-    return [_cell(value) for value in batch.column(name).to_pylist()]
+def _cut(file: Unit) -> Iterator[Unit]:
+    size = file.fingerprint.partition("-")[0]
+    if format_of(file.name) != "parquet" or not size.isdigit() or int(size) < _SPLIT_BYTES:
+        yield file
+        return
+    rows = parquet_row_groups(file.name)
+    before = [0, *accumulate(rows)]
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or before[end + 1] - before[start] > _UNIT_ROWS:
+            yield Unit(f"{file.name}{_GROUPS}{start}-{end}", file.fingerprint)
+            start = end
 
 
-def _cell(value: object) -> str:
-    """A cell as text; what is no string (null, number) is empty."""
-    return value.strip() if isinstance(value, str) else ""
+def _range(groups: str) -> range:
+    start, _, end = groups.partition("-")
+    return range(int(start), int(end))
 
 
-def _candidates(batch: pa.RecordBatch, columns: Columns) -> Iterator[Candidate]:
-    urls, pages = _strings(batch, columns.url), _strings(batch, columns.page)
-    captions = _strings(batch, columns.caption)
-    for url, page, caption in zip(urls, pages, captions, strict=True):
-        if url:
-            text = collapse(caption)
-            yield Candidate(page or url, url, (Caption(CaptionKind.LIST, text),) if text else (), "")
+def _found(rows: pa.Table) -> pa.RecordBatch:
+    """FOUND of the rows that have an address."""
+    url = pc.utf8_trim_whitespace(rows["url"])
+    rows = rows.set_column(rows.schema.get_field_index("url"), "url", url)
+    rows = rows.filter(pc.fill_null(pc.not_equal(url, ""), False))
+    images = _addresses(_array(rows["url"]))
+    pages = pc.utf8_trim_whitespace(_array(rows["page"]))
+    given = pc.fill_null(pc.not_equal(pages, ""), False)
+    pages = pc.replace_with_mask(images, given, _addresses(pages.filter(given)))
+    directives = pa.repeat(pa.scalar("", pa.string()), len(images))
+    captions = _captions(_array(rows["caption"]))
+    return pa.RecordBatch.from_arrays([pages, images, directives, captions], schema=FOUND)
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    """One array, beginning at its buffers' start."""
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _addresses(urls: pa.Array) -> pa.Array:
+    """Addresses as `absolute` gives them, what is none without NUL and cut to a bound."""
+    short = pc.less(pc.binary_length(urls), _MAX_PLAIN_CHARS)
+    odd = pc.invert(pc.and_(pc.match_substring_regex(urls, _PLAIN_URL), short))
+    mended = [absolute(url, url) or url.replace("\0", "")[:_MAX_URL_CHARS] for url in urls.filter(odd).to_pylist()]
+    return pc.replace_with_mask(urls, odd, strings(mended))
+
+
+def _captions(texts: pa.Array) -> pa.Array:
+    """One caption per non-empty text, white space collapsed."""
+    texts = pc.fill_null(texts, "")
+    short = pc.less(pc.binary_length(texts), _MAX_PLAIN_TEXT_CHARS)
+    odd = pc.invert(pc.and_(pc.match_substring_regex(texts, _PLAIN_TEXT), short))
+    collapsed = strings([collapse(text) for text in texts.filter(odd).to_pylist()])
+    texts = pc.replace_with_mask(texts, odd, collapsed)
+    present = pc.not_equal(texts, "")
+    offsets = np.concatenate(([0], np.cumsum(present.to_numpy(zero_copy_only=False)))).astype(np.int32)
+    kept = texts.filter(present)
+    kinds = pa.repeat(pa.scalar(CaptionKind.LIST.value, pa.string()), len(kept))
+    return caption_lists(pa.array(offsets), kinds, kept)

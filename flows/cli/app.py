@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import corpus, model, service
+from flows.cli import ask, card, corpus, curation, diff, model, rebuild, service, takedown
 
 RUN, CORPUS, MODEL = "Run everything", "Corpus", "Model"
 
@@ -23,10 +23,16 @@ app.command(rich_help_panel=RUN)(service.demo)
 app.command(rich_help_panel=RUN)(service.up)
 app.command(rich_help_panel=RUN)(service.doctor)
 app.command(rich_help_panel=CORPUS)(corpus.build)
-app.command(rich_help_panel=CORPUS)(corpus.sql)
+app.command(rich_help_panel=CORPUS)(ask.sql)
+app.command(rich_help_panel=CORPUS)(ask.snapshots)
 app.command(rich_help_panel=CORPUS)(corpus.funnel)
+app.command(rich_help_panel=CORPUS)(curation.whatif)
 app.command(rich_help_panel=CORPUS)(corpus.report)
+app.command(rich_help_panel=CORPUS)(card.card)
+app.command(rich_help_panel=CORPUS)(diff.diff)
 app.command(rich_help_panel=CORPUS)(corpus.shard)
+app.command(rich_help_panel=CORPUS)(rebuild.rebuild)
+app.command(rich_help_panel=CORPUS)(takedown.takedown)
 app.command(rich_help_panel=MODEL)(model.train)
 app.command(rich_help_panel=MODEL)(model.evaluate)
 app.command(rich_help_panel=MODEL)(model.edit)

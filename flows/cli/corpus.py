@@ -1,9 +1,8 @@
-"""Commands of the corpus: build, sql, funnel, report, shard."""
+"""Commands of the corpus: build, funnel, report, shard."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,13 +19,22 @@ class Format(StrEnum):
 
 def build(
     source: Annotated[
-        str, typer.Argument(help="site:URL, list:FILE (Parquet, CSV, TSV, JSONL) or sample:N (built-in small web).")
+        str,
+        typer.Argument(
+            help="site:URL, warc:FILES, wat:FILES, cc:CRAWL, list:FILES (Parquet, CSV, TSV, JSONL) or sample:N "
+            "(built-in small web). FILES: a path, http or s3 address, or a pattern."
+        ),
     ],
     root: Root = DEFAULT_ROOT,
     detector: Annotated[str, typer.Option(help="insightface, cascade or auto.")] = "auto",
     pack: Annotated[str, typer.Option(help="InsightFace model pack.")] = "buffalo_sc",
     rule: Annotated[list[str] | None, typer.Option(help="A rule's parameter, name=value; may be repeated.")] = None,
-    refresh: Annotated[bool, typer.Option(help="Crawl again; only new pictures are downloaded.")] = False,
+    refresh: Annotated[bool, typer.Option(help="Crawl again: what is new, changed, or failed in passing.")] = False,
+    recheck_days: Annotated[
+        float, typer.Option(min=0, help="Ask again, conditionally, for pictures older than this (0: never).")
+    ] = 0.0,
+    limit: Annotated[int, typer.Option(min=0, help="Files to read at most, of those not read yet (0: all).")] = 0,
+    cc_base: Annotated[str, typer.Option(help="A mirror of Common Crawl's files (default: its own address).")] = "",
     allow_private: Annotated[
         bool, typer.Option(help="Allow loopback and private addresses (tests, intranet).")
     ] = False,
@@ -37,8 +45,13 @@ def build(
     max_depth: Annotated[int, typer.Option(min=1, help="Links to follow from the start page at most.")] = 10,
     max_minutes: Annotated[float, typer.Option(help="Minutes to crawl at most.")] = 60.0,
     page_delay_s: Annotated[float, typer.Option(min=0, help="Seconds between two pages of a host.")] = 0.25,
+    sitemaps: Annotated[bool, typer.Option(help="Read a site's sitemaps, too.")] = True,
     download_threads: Annotated[int, typer.Option(min=1, help="Pictures asked for at once, per worker.")] = 32,
+    host_concurrency: Annotated[int, typer.Option(min=1, help="Pictures of one host asked for at once.")] = 8,
+    host_delay_s: Annotated[float, typer.Option(min=0, help="Seconds between two pictures of a host.")] = 0.0,
+    refusal_limit: Annotated[int, typer.Option(min=1, help="Refusals in a row that end the asking of a host.")] = 3,
     retries: Annotated[int, typer.Option(min=0, help="Further tries after a passing failure.")] = 2,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Tries of one picture over all runs.")] = 6,
 ) -> None:
     """Build the corpus: crawl, download, detect faces, curate, publish a release, write shards.
 
@@ -60,13 +73,21 @@ def build(
         part_urls=part_urls,
         workers=workers,
         refresh=refresh,
+        recheck_days=recheck_days,
+        limit=limit,
+        cc_base=cc_base,
         allow_private=allow_private,
         max_pages=max_pages,
         max_depth=max_depth,
         max_minutes=max_minutes,
         page_delay_s=page_delay_s,
+        sitemaps=sitemaps,
         download_threads=download_threads,
+        host_concurrency=host_concurrency,
+        host_delay_s=host_delay_s,
+        refusal_limit=refusal_limit,
         retries=retries,
+        max_attempts=max_attempts,
         rules=parse_settings(RuleParameters, rule or []),
         samples_per_shard=samples_per_shard,
     )
@@ -75,24 +96,6 @@ def build(
     from flows.cli.tables import print_build
 
     print_build(summary)
-
-
-def sql(
-    query: Annotated[
-        str, typer.Argument(help="One SELECT over corpus, pairs, captions, images, faces, decisions, ...")
-    ],
-    root: Root = DEFAULT_ROOT,
-    format: Annotated[Format, typer.Option("--format", help="How to show the result.")] = Format.TABLE,
-    output: Annotated[Path | None, typer.Option("--out", "-o", help="File to write (required for parquet).")] = None,
-    at: At = None,
-) -> None:
-    """Ask the corpus in SQL. Read-only, without access to files or the network.
-
-    Example: gptface sql "select split, count(*), avg(face_px) from corpus group by split"
-    """
-    from warehouse.query import run_query
-
-    run_query(root, query, format.value, output, at)
 
 
 def funnel(root: Root = DEFAULT_ROOT, at: At = None) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flows.steps.demo import DemoSummary
     from flows.steps.doctor import Check
     from flows.steps.pipeline import BuildSummary, EvaluateSummary, TrainSummary
+    from warehouse.whatif import WhatIf
 
 
 def print_build(summary: BuildSummary) -> None:
@@ -45,6 +46,23 @@ def print_funnel(root: Path, at: int | None) -> None:
         style = "bold green" if reason == "kept" else ""
         table.add_row(stage, reason, f"{pairs:,}", _share(pairs, total), f"{remaining:,}", style=style)
     out.print(table)
+
+
+def print_what_if(answer: WhatIf, by: str, top: int) -> None:
+    """Rows lost and gained by a change of rules: the whole, then the largest groups, then the reasons."""
+    table = Table(title="If the rule were changed", title_justify="left")
+    table.add_column(by)
+    for name in ("kept now", "kept then", "lost", "gained", "lost share"):
+        table.add_column(name, justify="right")
+    for cost in (answer.total, *answer.groups[:top]):
+        cells = [f"{number:,}" for number in (cost.before, cost.after, cost.lost, cost.gained)]
+        style = "bold" if cost is answer.total else ""
+        table.add_row(cost.group, *cells, f"{cost.lost_share:.1%}", style=style)
+    out.print(table)
+    if len(answer.groups) > top:
+        out.print(f"... and {len(answer.groups) - top:,} more groups: --top shows more", highlight=False)
+    for reason, rows in answer.reasons.items():
+        out.print(f"{rows:,} would go by {reason}", highlight=False)
 
 
 def print_training(summary: TrainSummary) -> None:

@@ -25,15 +25,24 @@ class ConfigError(ValueError):
 class BuildConfig:
     """One build of the corpus from one source.
 
-    source: `site:URL`, `list:FILE`, or `sample:N` (the built-in small web with N pictures).
+    source: `site:URL`, `warc:FILES`, `wat:FILES`, `cc:CRAWL`, `list:FILES`, or `sample:N` (the built-in small web with
+        N pictures).
+    limit: files of an archive or list to read at most, of those not read before; 0 for all.
+    cc_base: address below which the files of `cc:` lie; empty: Common Crawl's own.
     part_urls: picture addresses per part, the unit of work and of resumption.
-    refresh: crawl the source anew although a finished crawl of it is at hand; only new rows are downloaded.
+    refresh: crawl the source anew although a finished crawl of it is at hand: what is new or changed, and what failed
+        for a passing reason, up to `max_attempts` tries.
+    recheck_days: pictures fetched longer ago than this are asked for again, conditionally; 0 for never.
+    host_concurrency, host_delay_s: how many pictures of one host are asked for at once, and the pause between two.
+    refusal_limit: so many pictures of a host refused in a row end the asking there.
     """
 
     source: str
     root: str = DEFAULT_ROOT
     detector: str = "auto"
     pack: str = "buffalo_sc"
+    limit: int = 0
+    cc_base: str = ""
     part_urls: int = 2_000
     workers: int = 0
     refresh: bool = False
@@ -42,16 +51,23 @@ class BuildConfig:
     max_depth: int = 10
     max_minutes: float = 60.0
     page_delay_s: float = 0.25
+    sitemaps: bool = True
     download_threads: int = 32
     retries: int = 2
+    max_attempts: int = 6
+    recheck_days: float = 0.0
+    host_concurrency: int = 8
+    host_delay_s: float = 0.0
+    refusal_limit: int = 3
     rules: RuleParameters = dataclasses.field(default_factory=RuleParameters)
     samples_per_shard: int = 1_000
 
     def __post_init__(self) -> None:
         _one_of("detector", self.detector, DETECTORS)
-        for name in ("part_urls", "max_pages", "max_depth", "download_threads", "samples_per_shard"):
+        at_least_one = ("part_urls", "max_pages", "max_depth", "download_threads", "samples_per_shard")
+        for name in (*at_least_one, "max_attempts", "host_concurrency", "refusal_limit"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("workers", "retries", "page_delay_s"):
+        for name in ("workers", "retries", "page_delay_s", "limit", "recheck_days", "host_delay_s"):
             _at_least(name, getattr(self, name), 0)
 
 

@@ -1,10 +1,11 @@
-"""The steps from a source to a release: plan, consent, download, detect, publish, each a plain function."""
+"""The steps from a source to a release: extract, plan, consent, download, detect, publish, each a plain function."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,44 +14,76 @@ from flows.steps.config import BuildConfig
 from flows.steps.layout import Layout
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from crawler.consent import ConsentConfig
+    from crawler.download import DownloadConfig
     from crawler.plan import PlanSummary
-    from crawler.sources.base import Candidate
+    from crawler.sources.base import CrawlLimits
     from warehouse.publish import Release
 
 logger = logging.getLogger(__name__)
-_TELL_EVERY = 100
+
+
+@dataclass(frozen=True)
+class UnitJob:
+    """What a worker needs to read one unit of the source: a file, or a site."""
+
+    index: int
+    name: str
+    crawl: str
+    source: str
+    limits: CrawlLimits
 
 
 @dataclass(frozen=True)
 class PartJob:
-    """What a worker needs to consent, download or detect one part of a crawl."""
+    """What a worker needs to download or detect one part of a crawl, or to ask one batch of its hosts."""
 
     part: int
     crawl: str
     root: str
     detector: str
     pack: str
-    allow_private: bool
-    threads: int
-    retries: int
+    download: DownloadConfig
+
+
+def crawl_limits(config: BuildConfig, crawl: Path) -> CrawlLimits:
+    """Bounds and politeness of the source, and what it knows of an earlier crawl."""
+    from crawler.sources import CrawlLimits
+    from warehouse.tombstones import tombstones_path
+
+    limits = CrawlLimits(
+        max_pages=config.max_pages,
+        max_depth=config.max_depth,
+        max_minutes=config.max_minutes,
+        delay_s=config.page_delay_s,
+        allow_private=config.allow_private,
+        sitemaps=config.sitemaps,
+        limit=config.limit,
+        known_pages=str(crawl / "known" / "pages.parquet"),
+        page_links=str(crawl.parent / "links.parquet"),
+        tombstones=str(tombstones_path(Path(config.root))),
+    )
+    return replace(limits, cc_base=config.cc_base) if config.cc_base else limits
+
+
+def download_config(config: BuildConfig) -> DownloadConfig:
+    from crawler.download import DownloadConfig
+    from crawler.fetch import FetchConfig
+
+    return DownloadConfig(
+        fetch=FetchConfig(allow_private=config.allow_private),
+        threads=config.download_threads,
+        retries=config.retries,
+        host_concurrency=config.host_concurrency,
+        host_delay_s=config.host_delay_s,
+        refusal_limit=config.refusal_limit,
+        processes=config.workers or os.cpu_count() or 1,
+    )
 
 
 def part_jobs(config: BuildConfig, crawl: Path, parts: int, detector: str) -> list[PartJob]:
-    return [
-        PartJob(
-            part,
-            str(crawl),
-            config.root,
-            detector,
-            config.pack,
-            config.allow_private,
-            config.download_threads,
-            config.retries,
-        )
-        for part in range(parts)
-    ]
+    download = download_config(config)
+    return [PartJob(part, str(crawl), config.root, detector, config.pack, download) for part in range(parts)]
 
 
 def resolve_detector(config: BuildConfig) -> str:
@@ -60,60 +93,69 @@ def resolve_detector(config: BuildConfig) -> str:
     return resolve(config.detector, config.pack)
 
 
-def plan(
-    config: BuildConfig, layout: Layout, crawl: Path, progress: Callable[[float, float | None, str], None]
-) -> PlanSummary:
-    """Find the source's pairs and cut them into parts; what the lake has downloaded before is left out."""
-    from crawler.plan import read_plan, write_plan
-    from crawler.sources import CrawlLimits, open_source
+def find_units(config: BuildConfig, layout: Layout, crawl: Path) -> list[UnitJob]:
+    """What the source has to read that no release has read before; what the lake knows is laid beside it."""
+    from crawler.extraction import list_units
+    from flows.steps.incremental import done_units, write_known
+    from flows.steps.kept_out import lay_tombstones
 
-    folder = crawl / "plan"
-    finished = read_plan(folder)
-    if finished is not None:
-        return finished
-    limits = CrawlLimits(
-        max_pages=config.max_pages,
-        max_depth=config.max_depth,
-        max_minutes=config.max_minutes,
-        delay_s=config.page_delay_s,
-        allow_private=config.allow_private,
-    )
-    found = _told(open_source(config.source, limits).candidates(), progress)
-    known = known_rows(layout, crawl) if config.refresh else None
-    return write_plan(found, folder, config.part_urls, config.source, known)
+    lay_tombstones(layout)
+    limits = crawl_limits(config, crawl)
+    write_known(layout, crawl, config.source, config.max_attempts, config.recheck_days)
+    units = list_units(config.source, limits, crawl, done_units(layout, config.source))
+    return [UnitJob(index, unit.name, str(crawl), config.source, limits) for index, unit in enumerate(units)]
 
 
-def known_rows(layout: Layout, crawl: Path) -> pa.Array | None:
-    """Pairs that a release holds with their picture: a refreshed crawl need not fetch them again."""
-    from warehouse.lake import catalog_path, connect
+def extract(job: UnitJob, progress: Callable[[int], None] | None = None) -> int:
+    """Read one unit; how many pairs it gave. `progress` is called with the number so far."""
+    from crawler.extraction import extract_unit
 
-    if not catalog_path(layout.root).is_file():
-        return None
-    with connect(layout.root) as con:
-        query = "SELECT row_id FROM pairs JOIN images USING (url_id) WHERE status = 'ok' ORDER BY row_id"
-        return con.execute(query).to_arrow_table()["row_id"].combine_chunks()
+    return extract_unit(job.source, job.limits, Path(job.crawl), job.index, progress).pairs
+
+
+def plan(config: BuildConfig, crawl: Path) -> PlanSummary:
+    """Join what the units gave, leave out what the lake knows, and cut the rest into parts."""
+    from crawler.plan import plan_crawl
+
+    return plan_crawl(crawl, config.part_urls, config.source)
+
+
+def host_batches(crawl: Path) -> int:
+    """How many batches of hosts there are to ask for their rules."""
+    from crawler.consent import host_batches as count
+
+    return count(crawl)
+
+
+def ask_hosts(job: PartJob) -> int:
+    """Ask one batch of hosts for robots.txt and tdmrep.json; how many were asked."""
+    from crawler.consent import ask_hosts as ask
+
+    return ask(job.part, Path(job.crawl), _consent_config(job)).asked
 
 
 def consent(job: PartJob) -> int:
-    """Decide consent for one part; how many pairs refuse."""
-    from crawler.consent import ConsentConfig, decide_consent
-    from crawler.fetch import FetchConfig
-    from crawler.robots import ROBOTS_MAX_BYTES
+    """Decide consent for one part from what its hosts said; how many pairs refuse."""
+    from crawler.consent import decide_consent
 
-    fetch = FetchConfig(total_s=20.0, max_bytes=ROBOTS_MAX_BYTES, allow_private=job.allow_private)
-    return decide_consent(job.part, Path(job.crawl), ConsentConfig(fetch=fetch)).refused
+    return decide_consent(job.part, Path(job.crawl), _consent_config(job)).refused
+
+
+def _consent_config(job: PartJob) -> ConsentConfig:
+    from crawler.consent import ConsentConfig
+
+    config = ConsentConfig()
+    return replace(config, fetch=replace(config.fetch, allow_private=job.download.fetch.allow_private))
 
 
 def download(job: PartJob) -> int:
     """Download one part into a raw shard; how many pictures came."""
-    from crawler.download import DownloadConfig, download_part
-    from crawler.fetch import FetchConfig
+    from crawler.download import download_part
+    from flows.steps.kept_out import keeper
 
-    config = DownloadConfig(
-        fetch=FetchConfig(allow_private=job.allow_private), threads=job.threads, retries=job.retries
-    )
     raw_prefix = Path(job.crawl).relative_to(job.root).as_posix()
-    return download_part(job.part, Path(job.crawl), f"{raw_prefix}/images", config).ok
+    is_taken_down = keeper(Path(job.root))
+    return download_part(job.part, Path(job.crawl), f"{raw_prefix}/images", job.download, is_taken_down).ok
 
 
 def detect(job: PartJob) -> int:
@@ -132,10 +174,3 @@ def publish(layout: Layout, crawl: Path, config: BuildConfig, run_id: str) -> Re
     release = run(layout.root, [crawl], config.rules, provenance)
     logger.info("release %d: %d of %d pairs kept", release.number, release.kept, release.pairs)
     return release
-
-
-def _told(found: Iterator[Candidate], progress: Callable[[float, float | None, str], None]) -> Iterator[Candidate]:
-    for count, candidate in enumerate(found, 1):
-        if count % _TELL_EVERY == 0:
-            progress(count, None, f"{count:,} pictures found")
-        yield candidate

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from crawler.files import write_table
+from flows.steps.embeddings import EMBED_DAYS, EmbeddingRows, embedded, embeddings_path
+from flows.steps.examine import Examined, Row, examine_many
 from gptface_core.errors import InputError
-from gptface_core.faces.decode import MAX_PIXELS, Undecodable, decode_upright
+from gptface_core.faces.decode import MAX_PIXELS
 from gptface_core.faces.detector import DEFAULT_MIN_SCORE, Detector, describe_detector, load_detector
 from gptface_core.faces.packs import DEFAULT_PACK
-from gptface_core.faces.phash import perceptual_hash
-from gptface_core.faces.quality import measure_face
-from warehouse.schema import FACES, PICTURES, Reason, Status
-
-if TYPE_CHECKING:
-    from gptface_core.faces.decode import Picture
-    from gptface_core.faces.detector import Face
+from warehouse.schema import FACES, PICTURES, Status
 
 _LOG = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,76 +55,67 @@ def detect_part(
     det_size: int | None = None,
     min_score: float = DEFAULT_MIN_SCORE,
     max_pixels: int = MAX_PIXELS,
+    provider: str = "CPUExecutionProvider",
+    batch: int = 1,
+    embed: bool = False,
+    embed_days: int = EMBED_DAYS,
 ) -> DetectStats:
     """Write `faces/<part>.faces.parquet` and, last, `faces/<part>.pictures.parquet` from `images/<part>.{tar,parquet}`.
 
     One row per distinct picture, sorted by image_id; a picture that does not decode has a reason instead of a size.
-    A finished part is left as it is, unless another detector made it or the pictures have changed since.
+    A finished part is left as it is, unless another detector made it or the pictures have changed since. With `embed`
+    also `faces/<part>.embeddings.parquet`: biometric data that expire after `embed_days` days.
 
     Raises:
-        InputError: the part is not downloaded, its tar is damaged, or the detector is not to be had.
+        InputError: the part is not downloaded, its tar is damaged, or the detector or embedder is not to be had.
     """
     started = time.monotonic()
     description = describe_detector(detector, pack, models_root, det_size, min_score)
     members = _members(part, crawl_dir)
     faces_path, pictures_path = (crawl_dir / "faces" / f"{part:05d}.{kind}.parquet" for kind in ("faces", "pictures"))
+    vectors_path = embeddings_path(crawl_dir, part)
     finished = _finished(pictures_path, faces_path, members, description)
-    if finished is not None:
+    if finished is not None and (not embed or _embedded(vectors_path, finished, pack, models_root)):
         return _stats(part, finished, description, started, skipped=True)
+    vectors = _vectors(pack, models_root, provider, embed_days) if embed else None
     pictures: list[Row] = []
     faces: list[Row] = []
     if members:
         _one_thread()
-        finder = load_detector(detector, pack, models_root, det_size, min_score)
-        for image_id, data in _read(crawl_dir / "images" / f"{part:05d}.tar", members):
-            picture, found = examine(image_id, data, finder, max_pixels)
-            pictures.append(picture)
-            faces.extend(found)
+        finder = load_detector(detector, pack, models_root, det_size, min_score, provider, batch)
+        for found in _examine(crawl_dir / "images" / f"{part:05d}.tar", members, finder, max_pixels, batch):
+            pictures.append(found.picture)
+            faces.extend(found.faces)
+            if vectors is not None:
+                vectors.add(found)
     pictures.sort(key=lambda row: row["image_id"])
     faces.sort(key=lambda row: (row["image_id"], row["face_index"]))
+    vectors_path.unlink(missing_ok=True)  # of other faces than those that follow
+    if vectors is not None:
+        vectors.write(vectors_path)
     write_table(faces_path, faces, FACES)
     write_table(pictures_path, pictures, PICTURES)
     return _stats(part, pictures, description, started, skipped=False)
 
 
-def examine(image_id: str, data: bytes, detector: Detector, max_pixels: int = MAX_PIXELS) -> tuple[Row, list[Row]]:
-    """One row of PICTURES and the rows of FACES for the bytes of one picture; never raises."""
-    row: Row = dict.fromkeys(PICTURES.names)
-    row |= {"image_id": image_id, "detector": detector.describe()}
-    picture = decode_upright(data, max_pixels)
-    if isinstance(picture, Undecodable):
-        _LOG.debug("picture %s: %s (%s)", image_id, picture.reason, picture.detail)
-        return row | {"reason": Reason(picture.reason).value}, []
-    try:
-        found = detector.detect(picture.rgb)
-        faces = [_face_row(image_id, index, picture, face) for index, face in enumerate(found)]
-        phash = perceptual_hash(picture.rgb)
-    except Exception:  # noqa: BLE001 row boundary: one odd picture must not cost the part
-        _LOG.exception("picture %s: internal error", image_id)
-        return row | {"reason": Reason.INTERNAL_ERROR.value}, []
-    row |= {"width_px": picture.width_px, "height_px": picture.height_px, "format": picture.format}
-    return row | {"phash": phash, "face_count": len(faces)}, faces
+def _examine(tar: Path, members: list[_Member], detector: Detector, max_pixels: int, batch: int) -> Iterator[Examined]:
+    """What is told about each picture of a raw shard, `batch` pictures at a time."""
+    items = _read(tar, members)
+    while some := list(itertools.islice(items, batch)):
+        yield from examine_many(some, detector, max_pixels)
 
 
-def _face_row(image_id: str, index: int, picture: Picture, face: Face) -> Row:
-    quality = measure_face(picture.rgb, face)
-    x0, y0, x1, y1 = (float(v) for v in face.box)
-    return {
-        "image_id": image_id,
-        "face_index": index,
-        "x0_px": x0,
-        "y0_px": y0,
-        "x1_px": x1,
-        "y1_px": y1,
-        "points_px": [float(v) for v in face.points.reshape(-1)],
-        "score": face.score,
-        "face_px": face.face_px,
-        "roll_deg": quality.pose.roll_deg,
-        "yaw_deg": quality.pose.yaw_deg,
-        "pitch_deg": quality.pose.pitch_deg,
-        "sharpness": quality.sharpness,
-        "brightness": quality.brightness,
-    }
+def _vectors(pack: str, models_root: Path | None, provider: str, days: int) -> EmbeddingRows:
+    from gptface_core.faces.embed import Embedder
+
+    return EmbeddingRows(Embedder(pack, models_root, provider), days)
+
+
+def _embedded(path: Path, pictures: list[Row], pack: str, models_root: Path | None) -> bool:
+    from gptface_core.faces.embed import describe_embedder
+
+    faces = sum(row["face_count"] or 0 for row in pictures)
+    return embedded(path, describe_embedder(pack, models_root), faces)
 
 
 def _members(part: int, crawl_dir: Path) -> list[_Member]:
@@ -142,11 +127,13 @@ def _members(part: int, crawl_dir: Path) -> list[_Member]:
     if not path.is_file():
         raise InputError(f"part {part} of {crawl_dir} is not downloaded ({path.name} is missing): run the build again")
     try:
-        table = pq.read_table(path, columns=["status", "image_id", "raw_offset", "raw_bytes"])
+        table = pq.read_table(path, columns=["status", "image_id", "raw_shard", "raw_offset", "raw_bytes"])
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path} is damaged: {_mend(path)}") from error
     members: dict[str, _Member] = {}
-    rows = [row for row in table.to_pylist() if row["status"] == Status.OK]
+    # A picture that an earlier crawl has keeps its place in that one's shard, and was looked at there.
+    own = f"/{path.with_suffix('.tar').as_posix()}"
+    rows = [row for row in table.to_pylist() if row["status"] == Status.OK and own.endswith(f"/{row['raw_shard']}")]
     for row in sorted(rows, key=lambda row: row["raw_offset"]):
         members.setdefault(row["image_id"], _Member(row["image_id"], row["raw_offset"], row["raw_bytes"]))
     return list(members.values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +57,15 @@ class Layout:
 
 
 def discard_unplanned(crawl: Path) -> None:
-    """Remove the folders of a crawl that found nothing, so that a mistyped source leaves no trace."""
-    for folder in (crawl, crawl.parent):
-        try:
-            folder.rmdir()
-        except OSError:  # not empty: something was planned, now or before
-            return
+    """Remove a crawl that could not read its source, so that a mistyped one leaves no trace.
+
+    What several files have given already is kept: the next run goes on from there.
+    """
+    if any((crawl / "extract").glob("*_done.json")) or (crawl / "plan" / "done.json").is_file():
+        return
+    shutil.rmtree(crawl, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty: an earlier crawl of this source
+        crawl.parent.rmdir()
 
 
 def source_key(source: str) -> str:

@@ -7,13 +7,13 @@ from there, so `build` may be killed at any moment and started again.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
-from flows.steps import crawl, model, sample, shard
+from crawler.errors import InputError
+from flows.steps import crawl, kept_out, model, sample, shard
 from flows.steps.config import BuildConfig, EvaluateConfig, TrainConfig
 from flows.steps.layout import Layout, discard_unplanned, is_published, mark_published, prepare_root
 from flows.steps.runner import Runner
@@ -87,6 +87,8 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
     layout = prepare_root(Path(config.root))
     asked = config.source
     with root_lock(layout.root), sample.served(config) as (config, web):
+        _finish_takedown(layout, runner)
+        kept_out.check_source(layout, config.source)
         # A small web of another size is another source, although it has the same address.
         crawled = f"{asked} {config.source}" if web else asked
         folder = layout.open_crawl(crawled, refresh=config.refresh)
@@ -117,26 +119,40 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
     return summary
 
 
+def _finish_takedown(layout: Layout, runner: Runner) -> None:
+    """Nothing is read or written by what a killed takedown has left half done."""
+    from flows.steps.takedown import finish
+
+    finish(layout, runner)
+
+
 def _fetch(config: BuildConfig, layout: Layout, folder: Path, detector: str, runner: Runner) -> None:
     """The part of a build that is done once per crawl: everything before the lake."""
-    tell = functools.partial(runner.progress, "plan")
     try:
-        planned = runner.step("plan", crawl.plan, config, layout, folder, tell)
-    except BaseException:
+        units = runner.step("sources", crawl.find_units, config, layout, folder)
+        _extract(units, runner)
+        planned = runner.step("plan", crawl.plan, config, folder)
+    except InputError:
         discard_unplanned(folder)
         raise
     jobs = crawl.part_jobs(config, folder, planned.parts, detector)
-    runner.step("consent", _consent, jobs, functools.partial(runner.progress, "consent"))
+    runner.map("hosts", crawl.ask_hosts, crawl.part_jobs(config, folder, crawl.host_batches(folder), detector))
+    runner.map("consent", crawl.consent, jobs)
     runner.map("download", crawl.download, jobs)
+    runner.step("taken down", kept_out.drop_taken_down, layout, folder)
     runner.map("detect", crawl.detect, jobs)
 
 
-def _consent(jobs: list[crawl.PartJob], tell: Any) -> int:
-    refused = 0
-    for count, job in enumerate(jobs, 1):
-        refused += crawl.consent(job)
-        tell(count, len(jobs), f"{refused:,} refused")
-    return refused
+def _extract(units: list[crawl.UnitJob], runner: Runner) -> None:
+    """Files are read by the workers; a single unit here, where it can say how far it is."""
+    if len(units) != 1:
+        runner.map("extract", crawl.extract, units)
+        return
+
+    def tell(pairs: int) -> None:
+        runner.progress("extract", pairs, None, f"{pairs:,} pictures found")
+
+    runner.step("extract", crawl.extract, units[0], tell)
 
 
 def train(config: TrainConfig, runner: Runner) -> TrainSummary:
@@ -147,6 +163,7 @@ def train(config: TrainConfig, runner: Runner) -> TrainSummary:
     layout = Layout(Path(config.root))
     release = shard.resolve_release(layout, config.release)
     with root_lock(layout.root), recorded(layout, "train", config) as run:
+        _finish_takedown(layout, runner)
         name = config.name or f"{Path(config.preset).stem}-r{release:05d}-s{config.seed}"
         metrics = runner.step("train", model.train, layout, name, release, config, runner.progress)
         model.register_model(layout, name, config.preset, release, metrics, run.run_id)

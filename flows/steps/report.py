@@ -22,17 +22,23 @@ def write_report(root: Path) -> Path:
     Raises InputError where there is no lake or no release yet, or where a model's files cannot be read.
     """
     from warehouse import lake
+    from warehouse.report.balance import read_balance
+    from warehouse.report.changes import read_changes
     from warehouse.report.data import read_corpus, read_metrics
+    from warehouse.report.dropped import read_dropped
     from warehouse.report.gallery import read_gallery
-    from warehouse.report.page import render_page, write_page
+    from warehouse.report.page import More, render_page, write_page
+    from warehouse.report.spread import read_spread
 
     layout = Layout(Path(root))
     with contextlib.closing(lake.connect(layout.root)) as con:
         corpus = read_corpus(con)
+        changes = read_changes(con, corpus.release)
         faces = read_gallery(con, layout.root, corpus.release)
+        more = More(read_spread(con, corpus.rules), read_balance(con), read_dropped(con, layout.root))
         folder = newest_model(layout)
         model = read_model(folder, read_metrics(con, folder.name)) if folder is not None else None
-    return write_page(layout.reports / "index.html", render_page(layout.root, corpus, faces, model))
+    return write_page(layout.reports / "index.html", render_page(layout.root, corpus, faces, model, changes, more))
 
 
 def write_summary(root: Path, figures: Mapping[str, Any]) -> Path:

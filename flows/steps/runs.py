@@ -30,7 +30,7 @@ class Run:
 @contextlib.contextmanager
 def recorded(layout: Layout, kind: str, config: DataclassInstance) -> Iterator[Run]:
     """Record a run when it ends well, or why it did not (where the lake exists by then)."""
-    from warehouse.lake import catalog_path
+    from warehouse.lake import has_lake
     from warehouse.register import register
 
     run = Run(uuid.uuid4().hex)
@@ -54,7 +54,7 @@ def recorded(layout: Layout, kind: str, config: DataclassInstance) -> Iterator[R
             "config": json.dumps(dataclasses.asdict(config), sort_keys=True, default=str),
             "result": json.dumps(run.result, sort_keys=True, default=str),
         }
-        if catalog_path(layout.root).is_file():
+        if has_lake(layout.root):
             with _not_hiding(status):
                 register(layout.root, "runs", row)
 

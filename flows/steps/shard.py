@@ -9,35 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.steps.layout import Layout
+from flows.steps.manifest import write_manifest
 from flows.steps.runner import Runner
+from warehouse.manifest import SAMPLE_COLUMNS
 
 if TYPE_CHECKING:
     from warehouse.shards import Sample, ShardPlan, ShardRecord
 
 logger = logging.getLogger(__name__)
-
-# Columns of the corpus that go into a sample's JSON; the rest (offsets, paths of this root) is nobody's business.
-_METADATA = (
-    "row_id",
-    "image_id",
-    "page_url",
-    "image_url",
-    "caption",
-    "caption_kind",
-    "split",
-    "cluster_id",
-    "width_px",
-    "height_px",
-    "x0_px",
-    "y0_px",
-    "x1_px",
-    "y1_px",
-    "points_px",
-    "score",
-    "face_px",
-    "detector",
-    "source",
-)
 
 
 @dataclass(frozen=True)
@@ -69,31 +48,38 @@ def resolve_release(layout: Layout, release: int) -> int:
 
 
 def write_shards(layout: Layout, release: int, samples_per_shard: int, runner: Runner) -> ShardSummary:
-    """Write the shards of a release and their index; what is there and verifies is left as it is.
+    """Write the shards of a release, their index and manifest; what is there and verifies is left as it is.
 
     Raises InputError where the release keeps nothing.
     """
     import warehouse
-    from gptface_core.faces.align import CROP_PX
-    from gptface_core.faces.crop import JPEG_QUALITY, encoder_version
     from warehouse.shards import plan_shards
 
-    config = {
-        "crop_px": CROP_PX,
-        "jpeg_quality": JPEG_QUALITY,
-        "encoder": encoder_version(),
-        "samples_per_shard": samples_per_shard,
-    }
+    config = {**crop_config(), "samples_per_shard": samples_per_shard}
     with warehouse.connect(layout.root, at=release) as con:
         plans = plan_shards(con, samples_per_shard, config)
     out_dir = layout.shards(release)
     jobs = [ShardJob(i, str(layout.root), str(out_dir), plan) for i, plan in enumerate(plans)]
     records = runner.map("shard", write_one, jobs)
-    runner.step("index", _close, layout, release, records, CROP_PX, config)
+    runner.step("index", _close, layout, release, records, int(config["crop_px"]), config)
+    write_manifest(layout, release, plans, runner)
     samples: dict[str, int] = {}
     for record in records:
         samples[record.split] = samples.get(record.split, 0) + record.samples
     return ShardSummary(release, sum(1 for record in records if record.samples), samples)
+
+
+def crop_config() -> dict[str, Any]:
+    """What here decides the bytes of a crop: size, quality, versions of code and encoders."""
+    from gptface_core.faces.align import CROP_PX
+    from gptface_core.faces.crop import CROP_VERSION, JPEG_QUALITY, encoder_version
+
+    return {
+        "crop_px": CROP_PX,
+        "crop_version": CROP_VERSION,
+        "jpeg_quality": JPEG_QUALITY,
+        "encoder": encoder_version(),
+    }
 
 
 def write_one(job: ShardJob) -> ShardRecord:
@@ -133,7 +119,7 @@ def _samples(root: Path, rows: list[dict[str, Any]]) -> Iterator[Sample]:
         with (root / row["raw_shard"]).open("rb") as raw:
             raw.seek(row["raw_offset"])
             data = raw.read(row["raw_bytes"])
-        metadata = {name: row[name] for name in _METADATA}
+        metadata = {name: row[name] for name in SAMPLE_COLUMNS}
         yield Sample(row["row_id"], encode_crop(data, row["points_px"]), metadata, row["caption"])
 
 

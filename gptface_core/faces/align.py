@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CROP_PX = 256
+ARCFACE_PX = 112
 _EYE_SPAN, _MOUTH_SPAN, _CENTRE_SHIFT = 2.0, 1.8, 0.1  # FFHQ's constants; spans give half the side
 
 # Where InsightFace's recognisers want the five points in a crop of 112 px (insightface.utils.face_align.arcface_dst).
@@ -62,6 +63,9 @@ def frame_to_crop(points: ArrayLike, size_px: int = CROP_PX) -> NDArray[np.float
 def padded_share(points: ArrayLike, width_px: int, height_px: int) -> float:
     """Share of the FFHQ square that lies outside of the picture, 0..1, to 1/64 of the side."""
     centre, right, down = ffhq_frame(points)
+    reach = np.abs(right) + np.abs(down)
+    if (centre >= reach).all() and (centre + reach <= (width_px, height_px)).all():
+        return 0.0
     steps = (np.arange(64) + 0.5) / 32 - 1
     xs = centre[0] + steps[None, :] * right[0] + steps[:, None] * down[0]
     ys = centre[1] + steps[None, :] * right[1] + steps[:, None] * down[1]
@@ -93,8 +97,19 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
 
 
 def arcface_crop(rgb: NDArray[np.uint8], points: ArrayLike) -> NDArray[np.uint8]:
-    """The tight 112 px crop that face recognisers are trained on, uint8 (112, 112, 3)."""
-    return warp(rgb, similarity(points_array(points), ARCFACE_POINTS), 112)
+    """The tight 112 px crop that face recognisers are trained on, uint8 (112, 112, 3); black outside of the picture.
+
+    As InsightFace's `norm_crop` (one linear warp), but large faces are shrunk by areas first, so nothing aliases.
+    """
+    import cv2
+
+    matrix = similarity(points_array(points), ARCFACE_POINTS)
+    part, origin = _region(rgb, matrix, ARCFACE_PX)
+    matrix[:, 2] += matrix[:, :2] @ origin
+    factor = math.floor(1 / max(math.hypot(matrix[0, 0], matrix[1, 0]), 1e-6))
+    if factor >= 2:
+        part, matrix = _shrink(part, matrix, factor)
+    return np.asarray(cv2.warpAffine(part, matrix, (ARCFACE_PX, ARCFACE_PX), flags=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def warp(rgb: NDArray[np.uint8], matrix: NDArray[np.float64], size_px: int) -> NDArray[np.uint8]:

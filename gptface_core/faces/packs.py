@@ -25,6 +25,9 @@ DOWNLOAD_URL = "https://github.com/deepinsight/insightface/releases/download/v0.
 _DET_500M = "5e4447f50245bbd7966bd6c0fa52938c61474a04ec7def48753668a9d8b4ea3a"
 # Detector file and its sha256, of the packs that we know.
 KNOWN_PACKS = {"buffalo_sc": ("det_500m.onnx", _DET_500M)}
+_W600K_MBF = "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f"
+KNOWN_EMBEDDERS = {"buffalo_sc": ("w600k_mbf.onnx", _W600K_MBF)}
+_DETECTOR_PREFIXES = ("det_", "scrfd_")
 _KNOWN_SHA256 = {sha256 for _, sha256 in KNOWN_PACKS.values()}
 
 
@@ -75,12 +78,38 @@ def find_pack(pack: str = DEFAULT_PACK, root: Path | None = None) -> Pack:
     return Pack(pack, detector, sha256)
 
 
+def find_embedder(pack: str = DEFAULT_PACK, root: Path | None = None) -> tuple[Path, str]:
+    """The recogniser of a pack and its sha256: its only other model (packs with more are not known here).
+
+    Raises:
+        InputError: no such file, several, or another sha256 than the known one.
+    """
+    find_pack(pack, root)
+    folder = pack_folder(pack, root)
+    known = KNOWN_EMBEDDERS.get(pack)
+    wanted = known[0] if known else "*.onnx"
+    files = [path for path in sorted(folder.glob(wanted)) if not path.name.startswith(_DETECTOR_PREFIXES)]
+    if len(files) != 1:
+        found = ", ".join(path.name for path in files) or "none"
+        raise InputError(
+            f"pack '{pack}' at {folder} should hold one recogniser beside its detector, found {found}: embeddings need "
+            f"it; {how_to_get(pack, root)}"
+        )
+    sha256 = hashlib.sha256(files[0].read_bytes()).hexdigest()
+    if known and sha256 != known[1]:
+        raise InputError(
+            f"{files[0]} is damaged or another version (sha256 {sha256[:8]}, should be {known[1][:8]}): "
+            f"{how_to_get(pack, root)}"
+        )
+    return files[0], sha256
+
+
 def _detector_file(pack: str, folder: Path) -> Path:
     known = KNOWN_PACKS.get(pack)
     if known:
         files = [folder / known[0]] if (folder / known[0]).is_file() else []
     else:
-        files = sorted(path for path in folder.glob("*.onnx") if path.name.startswith(("det_", "scrfd_")))
+        files = sorted(path for path in folder.glob("*.onnx") if path.name.startswith(_DETECTOR_PREFIXES))
     if len(files) != 1:
         found = ", ".join(path.name for path in files) or "none"
         raise InputError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 _SIDE = 32
 _KEEP = 8
+_ENOUGH_PX = 256  # of the shorter side: each of the 32 x 32 cells is still the mean of hundreds of pixels
 
 
 def perceptual_hash(rgb: NDArray[np.uint8]) -> str:
@@ -17,10 +19,13 @@ def perceptual_hash(rgb: NDArray[np.uint8]) -> str:
     pHash's DCT hash (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010, section 3.2.1),
     with coefficients 1..8 of rows and columns, so without the mean and the plain gradients. Here in integers all the
     way (Pillow's 8-bit resampling, a DCT matrix in 14-bit fixed point), so every machine gives the same bits.
-    `rgb` is uint8 (H, W, 3).
+    `rgb` is uint8 (H, W, 3); of a large picture every k-th pixel of every k-th row counts.
     """
     from PIL import Image
 
+    step = max(1, min(rgb.shape[:2]) // _ENOUGH_PX)
+    if step > 1:
+        rgb = np.stack([rgb[step // 2 :: step, step // 2 :: step, channel] for channel in range(3)], axis=-1)
     small = Image.fromarray(rgb).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=None)
     luma = np.asarray(small, dtype=np.int64)
     basis = _dct_rows()
@@ -31,6 +36,7 @@ def perceptual_hash(rgb: NDArray[np.uint8]) -> str:
     return np.packbits(bits).tobytes().hex()
 
 
+@cache
 def _dct_rows() -> NDArray[np.int64]:
     """Rows 1..8 of the DCT-II matrix of size 32 (scaled by 2**14), int64 (8, 32)."""
     rows = [

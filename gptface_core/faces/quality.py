@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from gptface_core.faces.align import points_array
 from gptface_core.faces.detector import Face
 
-_MEASURE_PX = 128
+MEASURE_PX = 128  # faces of this side and more are measured without enlarging them
 
 # A mean face in units of half the distance of the eyes, from between the eyes: x to the right of the picture, y down, z
 # towards the camera. x and y are means of SCRFD's points over some 500 frontal portraits; z is anthropometric (nose tip
@@ -19,6 +19,8 @@ _MEASURE_PX = 128
 _MEAN_FACE = np.array(
     [[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.16, 0.75], [-0.96, 1.94, 0.1], [0.96, 1.94, 0.1]], dtype=np.float64
 )
+
+_CAMERA = np.linalg.pinv(_MEAN_FACE - _MEAN_FACE.mean(axis=0))  # least squares: (3, 5)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,7 @@ def estimate_pose(points: ArrayLike) -> Pose:
     are the rotation (POS, the first step of POSIT: DeMenthon and Davis 1995). Read as roll * pitch * yaw.
     """
     marks = points_array(points)
-    model = _MEAN_FACE - _MEAN_FACE.mean(axis=0)
-    camera, *_ = np.linalg.lstsq(model, marks - marks.mean(axis=0), rcond=None)
+    camera = _CAMERA @ (marks - marks.mean(axis=0))
     # Nearest pair of orthonormal rows, by the polar decomposition.
     u, _, vt = np.linalg.svd(camera.T, full_matrices=False)
     row_x, row_y = u @ vt
@@ -72,10 +73,11 @@ def measure_face(rgb: NDArray[np.uint8], face: Face) -> Quality:
     x0, y0 = min(int(face.box[0]), width - 1), min(int(face.box[1]), height - 1)
     x1, y1 = max(math.ceil(face.box[2]), x0 + 1), max(math.ceil(face.box[3]), y0 + 1)
     part = rgb[max(y0, 0) : y1, max(x0, 0) : x1]
-    shrinking = min(part.shape[:2]) >= _MEASURE_PX
-    small = cv2.resize(
-        part, (_MEASURE_PX, _MEASURE_PX), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    shrinking = min(part.shape[:2]) >= MEASURE_PX
+    luma = cv2.resize(
+        cv2.cvtColor(part, cv2.COLOR_RGB2GRAY),
+        (MEASURE_PX, MEASURE_PX),
+        interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR,
     )
-    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     sharpness = float(cv2.Laplacian(luma, cv2.CV_64F).var())
     return Quality(estimate_pose(face.points), sharpness, float(luma.mean()))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 Handler = Callable[[BaseHTTPRequestHandler], None]
 
@@ -55,10 +60,80 @@ def drip(total: int, pause_s: float = 0.1) -> Handler:
     return handle
 
 
-class Web:
-    """Routes by path; `asked` counts requests by path; what has no route is 404."""
+def chunked(chunk: bytes, times: int, headers: dict[str, str] | None = None) -> Handler:
+    """A body in `times` chunks, without a length; endless for all purposes where `times` is large."""
 
-    def __init__(self) -> None:
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        for name, value in (headers or {}).items():
+            request.send_header(name, value)
+        request.end_headers()
+        for _ in range(times):
+            request.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        request.wfile.write(b"0\r\n\r\n")
+
+    return handle
+
+
+def raw(data: bytes, close: bool = True) -> Handler:
+    """These bytes, head and all."""
+
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(data)
+        request.wfile.flush()
+        request.close_connection = close
+
+    return handle
+
+
+def reset(request: BaseHTTPRequestHandler) -> None:
+    """Half a body, then a TCP reset."""
+    raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + JPEG)(request)
+    time.sleep(0.05)
+    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.connection.close()
+
+
+def slow_headers(request: BaseHTTPRequestHandler) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 100:
+        request.wfile.write(bytes([byte]))
+        request.wfile.flush()
+        time.sleep(0.1)
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A server's TLS context with a certificate for 127.0.0.1 that nobody has signed."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    encoding, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
+    pem = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, no_password)
+    file = folder / "server.pem"
+    file.write_bytes(pem + certificate.public_bytes(encoding))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+class Web:
+    """Routes by path; `asked` counts requests by path; what has no route is 404. With `tls` it speaks https."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.routes: dict[str, Handler] = {}
         self.asked: Counter[str] = Counter()
         web = self
@@ -86,7 +161,9 @@ class Web:
                 pass
 
         self.server = Quiet(("127.0.0.1", 0), Scripted)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_port}"
         self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
-from typing import Any
 
 import pytest
 
-from crawler.address import AddressError, authority_of, is_permitted, parse_address, resolve
+from crawler.address import AddressError, authority_of, is_permitted, parse_address
 from warehouse.schema import Reason
 
 # address, public, with allow_private
@@ -85,28 +83,3 @@ def test_bad_addresses(url: str) -> None:
 def test_good_addresses(url: str, authority: str, target: str) -> None:
     address = parse_address(url)
     assert (address.authority, address.target) == (authority, target)
-
-
-def test_one_private_answer_among_public_ones_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answers(*_: Any, **__: Any) -> list[Any]:
-        return [(2, 1, 6, "", (ip, 80)) for ip in ("127.0.0.1", "93.184.216.34")]
-
-    monkeypatch.setattr(socket, "getaddrinfo", answers)
-    assert resolve(parse_address("http://rebinding.example/"), allow_private=False) == ["93.184.216.34"]
-
-
-def test_an_unknown_name_is_a_dns_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any, **__: Any) -> list[Any]:
-        raise socket.gaierror(-2, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", fails)
-    with pytest.raises(AddressError) as caught:
-        resolve(parse_address("http://nowhere.example/"), allow_private=False)
-    assert caught.value.reason is Reason.DNS
-
-
-@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "localhost"])
-def test_other_spellings_of_loopback_are_loopback(host: str) -> None:
-    with pytest.raises(AddressError) as caught:
-        resolve(parse_address(f"http://{host}/"), allow_private=False)
-    assert caught.value.reason is Reason.PRIVATE_ADDRESS

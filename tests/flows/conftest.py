@@ -22,8 +22,12 @@ def command(*words: object) -> list[str]:
 
 
 def build_command(url: str, root: Path) -> list[str]:
-    """A build of the small web in several parts and shards, so that there is something to interrupt."""
+    """A build of the small web in several parts and shards, so that there is something to interrupt.
+
+    Which three pictures of a host refuse first is a matter of time, so here all of them may.
+    """
     options = ["--root", root, "--detector", "cascade", "--allow-private", "--page-delay-s", 0, "--part-urls", 30]
+    options += ["--refusal-limit", 1000]
     return command("build", f"site:{url}", *options, "--samples-per-shard", 25)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -75,7 +76,7 @@ def test_every_command_has_help_with_an_example(gptface: Gptface, name: str) -> 
         (("build", "site:http://127.0.0.1:9/", "--allow-private"), "cannot reach http://127.0.0.1:9/"),
         (("build", "site:http://127.0.0.1:9/"), "add --allow-private"),
         (("build", "warez:http://x"), "no source kind 'warez'"),
-        (("build", "list:missing.csv"), "no such list file: missing.csv"),
+        (("build", "list:missing.csv"), "no file matches missing.csv"),
         (("build", "sample:7"), "give a number of pictures from 50"),
         (("build", "sample:60", "--detector", "foo"), "unknown detector 'foo': choose from auto, insightface, cascade"),
         (("build", "sample:60", "--rule", "min_face=3"), "unknown parameter 'min_face': choose from"),
@@ -171,10 +172,8 @@ def test_a_truncated_tar_left_by_a_crash_is_made_anew(built_root: Path, small_we
     root = tmp_path / "root"
     crawl = next((built_root / "raw").glob("*/g000"))
     target = root / crawl.relative_to(built_root)
-    for name in ("plan", "consent"):
-        (target / name).mkdir(parents=True)
-        for path in (crawl / name).iterdir():
-            (target / name / path.name).write_bytes(path.read_bytes())
+    for name in ("extract", "plan", "consent"):
+        shutil.copytree(crawl / name, target / name)
     tar = crawl / "images" / "00000.tar"
     (target / "images").mkdir()
     (target / "images" / "00000.tar").write_bytes(tar.read_bytes()[: tar.stat().st_size // 2])

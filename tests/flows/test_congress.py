@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from PIL import Image
@@ -30,6 +30,17 @@ PORTRAITS = 539
 
 class _Quiet(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    altered: ClassVar[dict[str, bytes | None]] = {}  # path -> other bytes, or None where it is gone
+
+    def do_GET(self) -> None:
+        if self.path not in self.altered:
+            super().do_GET()
+            return
+        body = self.altered[self.path]
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.end_headers()
+        self.wfile.write(body or b"")
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -145,3 +156,47 @@ def test_sql_agrees_with_the_report(congress_root: Path, gptface: Gptface) -> No
     page = (congress_root / "reports" / "index.html").read_text()
     assert f"{kept:,}" in page or str(kept) in page
     assert kept == _reasons(congress_root, 2)["kept"]
+
+
+def _rebuild(congress_root: Path, new: Path) -> dict[str, Any]:
+    words = ["rebuild", congress_root / "shards" / "r00002", "--root", new, "--allow-private", "--part-urls", 270]
+    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads((new / "reports" / "rebuild.json").read_text())
+    return report
+
+
+def test_the_portraits_are_rebuilt_from_the_manifest_byte_for_byte(congress_root: Path, tmp_path: Path) -> None:
+    report = _rebuild(congress_root, tmp_path)
+    shards = congress_root / "shards" / "r00002"
+    assert report["index_identical"]
+    assert sorted(report["identical"]) == sorted(path.name for path in shards.glob("*.tar"))
+    for name in (*report["identical"], "manifest.parquet"):
+        assert (tmp_path / "shards" / "r00002" / name).read_bytes() == (shards / name).read_bytes()
+
+
+def test_a_twentieth_of_the_portraits_gone_or_changed_is_exactly_what_is_reported(
+    congress_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.closing(warehouse.connect(congress_root, at=2)) as con:
+        urls = [row[0] for row in con.execute("SELECT image_url FROM corpus ORDER BY row_id").fetchall()]
+    picked = urls[::20]
+    other = io.BytesIO()
+    Image.new("RGB", (300, 400), "grey").save(other, "JPEG")
+    paths = {url: "/" + url.partition("://")[2].partition("/")[2] for url in picked}
+    altered = {paths[url]: None if i % 2 else other.getvalue() for i, url in enumerate(picked)}
+    monkeypatch.setattr(_Quiet, "altered", altered)
+    report = _rebuild(congress_root, tmp_path)
+    found = {row["image_url"]: row["verdict"] for row in report["missing"]}
+    assert found == {url: "gone" if i % 2 else "changed" for i, url in enumerate(picked)}
+    assert report["rebuilt"] == len(urls) - len(picked)
+    assert report["other"] == []
+    lost = {row["row_id"] for row in report["missing"]}
+    for file in report["short"]:
+        kept, built = (_members(root / "shards" / "r00002" / file) for root in (congress_root, tmp_path))
+        assert built == {name: data for name, data in kept.items() if name.partition(".")[0] not in lost}
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    with tarfile.open(path) as tar:
+        return {member.name: stream.read() for member in tar if (stream := tar.extractfile(member)) is not None}

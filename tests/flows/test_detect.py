@@ -6,7 +6,8 @@ import hashlib
 import io
 import multiprocessing
 import tarfile
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flows.steps import detect
-from flows.steps.detect import detect_part, examine
+from flows.steps import examine as steps
+from flows.steps.detect import detect_part
+from flows.steps.embeddings import expire_embeddings
+from flows.steps.examine import examine
 from gptface_core.errors import InputError
-from gptface_core.faces import Face
+from gptface_core.faces import Face, load_detector
+from gptface_core.faces.decode import Picture, decode_upright
 from sample_web.render import render_face, sample_attributes
-from warehouse.schema import FACES, IMAGES, PICTURES, Reason, Status, url_id
+from warehouse.schema import EMBEDDINGS, FACES, IMAGES, PICTURES, Reason, Status, url_id
 
 
 def jpeg(index: int, **options: Any) -> bytes:
@@ -54,7 +59,11 @@ def write_crawl(crawl: Path, pictures: list[bytes | None], part: int = 0) -> Pat
                 offset = tar.offset + tarfile.BLOCKSIZE
                 tar.addfile(info, io.BytesIO(data))
                 row |= {"status": Status.OK.value, "image_id": hashlib.sha256(data).hexdigest()}
-                row |= {"raw_shard": f"raw/x/g000/images/{part:05d}.tar", "raw_offset": offset, "raw_bytes": len(data)}
+                row |= {
+                    "raw_shard": f"{crawl.name}/images/{part:05d}.tar",
+                    "raw_offset": offset,
+                    "raw_bytes": len(data),
+                }
             rows.append(row)
     pq.write_table(pa.Table.from_pylist(rows, schema=IMAGES), images / f"{part:05d}.parquet")
     return crawl
@@ -206,11 +215,94 @@ def test_portraits_through_insightface(test_data: Path, test_models: Path, tmp_p
     crawl = write_crawl(tmp_path, [path.read_bytes() for path in paths])
     stats = detect_part(0, crawl, "insightface", test_models / "insightface")
     assert stats.pictures == stats.with_one_face == stats.faces == len(paths) == 60
-    assert stats.detector == "insightface:buffalo_sc/det_500m:5e4447f5:size=auto:score=0.5"
+    assert stats.detector == "insightface:buffalo_sc/det_500m:5e4447f5:size=auto2:score=0.5"
     faces = tables(crawl)[1].to_pylist()
     assert min(face["score"] for face in faces) > 0.6 and min(face["face_px"] for face in faces) > 32
     assert np.median([abs(face["roll_deg"]) for face in faces]) < 6
     assert np.median([abs(face["yaw_deg"]) for face in faces]) < 12
+
+
+def large_page(side: int, place: tuple[int, int], width: int = 3390, height: int = 2603) -> bytes:
+    canvas = np.full((height, width, 3), 160, dtype=np.uint8)
+    canvas[place[1] : place[1] + side, place[0] : place[0] + side] = render_face(sample_attributes(3, 0), 3, side)
+    out = io.BytesIO()
+    Image.fromarray(canvas).save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("side", "decodes"), [(1400, [2]), (350, [2, 1])])
+def test_large_pictures_are_decoded_small_unless_a_face_needs_more(
+    side: int, decodes: list[int], test_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boxes and points are those of the whole picture, within a quarter of a pixel of what the detector looks at."""
+    finder = load_detector("insightface", root=test_models / "insightface")
+    data = large_page(side, (900, 700))
+    seen: list[int] = []
+
+    def counted(*args: Any, **options: Any) -> Any:
+        picture = decode_upright(*args, **options)
+        assert isinstance(picture, Picture)
+        seen.append(picture.reduction)
+        return picture
+
+    monkeypatch.setattr(steps, "decode_upright", counted)
+    row, (face,) = examine("0" * 64, data, finder)
+    assert seen == decodes and (row["width_px"], row["height_px"]) == (3390, 2603)
+    monkeypatch.setattr(steps, "ENOUGH_PX", 10_000)
+    _, (whole,) = examine("0" * 64, data, finder)
+    np.testing.assert_allclose(face["points_px"], whole["points_px"], rtol=0, atol=0.25 * 3390 / 320)
+    assert face["sharpness"] == pytest.approx(whole["sharpness"], rel=0.25)
+    assert face["brightness"] == pytest.approx(whole["brightness"], abs=2)
+
+
+@pytest.mark.realdata
+def test_measures_of_a_face(test_models: Path) -> None:
+    finder = load_detector("insightface", root=test_models / "insightface")
+    bare = replace(sample_attributes(3, 0), face_mask=False, eyeglasses=False)
+    pictures = [render_face(replace(bare, face_mask=mask), 3) for mask in (False, True)]
+    pictures += [np.ascontiguousarray(pictures[0][60:]), np.asarray(Image.fromarray(pictures[0]).resize((40, 40)))]
+    rows = []
+    for rgb in pictures:
+        out = io.BytesIO()
+        Image.fromarray(rgb).save(out, "PNG")
+        rows.append(examine("0" * 64, out.getvalue(), finder)[1][0])
+    plain, masked, cut, tiny = rows
+    assert masked["occlusion"] > plain["occlusion"] + 0.3 and tiny["occlusion"] is None
+    assert plain["padded_share"] < cut["padded_share"] < 1
+    assert set(plain) == set(FACES.names)
+
+
+@pytest.mark.realdata
+def test_embeddings_are_made_only_when_asked_for_and_expire(test_models: Path, tmp_path: Path) -> None:
+    crawl, root = write_crawl(tmp_path, mixed()), test_models / "insightface"
+    detect_part(0, crawl, "insightface", root, pack="test_sc")
+    path = crawl / "faces" / "00000.embeddings.parquet"
+    assert not path.exists()
+    before = digests(crawl)
+    assert not detect_part(0, crawl, "insightface", root, pack="test_sc", embed=True, embed_days=7).skipped
+    table, faces = pq.read_table(path), tables(crawl)[1]
+    assert table.schema.equals(EMBEDDINGS)
+    assert table["image_id"].to_pylist() == faces["image_id"].to_pylist()
+    vectors = np.array(table["embedding"].to_pylist())
+    assert vectors.shape == (faces.num_rows, 128) and np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert {name: digest for name, digest in digests(crawl).items() if name != path.name} == before
+    assert detect_part(0, crawl, "insightface", root, pack="test_sc", embed=True).skipped
+    now = datetime.now(UTC)
+    assert expire_embeddings(crawl, now + timedelta(days=6)) == 0 and path.exists()
+    assert expire_embeddings(crawl, now + timedelta(days=8)) == 1 and not path.exists()
+    with pytest.raises(InputError, match="embed_days 0"):
+        detect_part(0, crawl, "insightface", root, pack="test_sc", embed=True, embed_days=0)
+
+
+@pytest.mark.realdata
+def test_a_batch_of_pictures_gives_the_same_rows(test_models: Path, tmp_path: Path) -> None:
+    here, there = write_crawl(tmp_path / "a", mixed()), write_crawl(tmp_path / "b", mixed())
+    for crawl, batch in ((here, 1), (there, 4)):
+        detect_part(0, crawl, "insightface", test_models / "insightface", batch=batch)
+    assert tables(here)[0].equals(tables(there)[0])
+    for one, many in zip(tables(here)[1].to_pylist(), tables(there)[1].to_pylist(), strict=True):
+        np.testing.assert_allclose(one["points_px"], many["points_px"], atol=0.01)
 
 
 @pytest.mark.realdata

@@ -161,7 +161,8 @@ def test_deployments_name_real_flows_and_no_path_of_this_machine() -> None:
         assert flow.persist_result is False  # a result would be a pickle
         names.add(f"{flow.name}/{deployment['name']}")
         assert deployment["work_pool"]["name"] == up.POOL
-    assert names == {"build-dataset/local", "train-gptface/local", "evaluate-gptface/local", "nightly-retrain/nightly"}
+    local = {f"{name}/local" for name in ("build-dataset", "train-gptface", "evaluate-gptface", "takedown")}
+    assert names == {*local, "nightly-retrain/nightly"}
     assert config["pull"]
     nightly = config["deployments"][-1]
     assert nightly["schedules"][0]["cron"]

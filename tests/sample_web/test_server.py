@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 
 from sample_web.__main__ import main
+from sample_web.answers import Web, origins_at
 from sample_web.errors import InputError
 from sample_web.server import SampleWeb
+from sample_web.site import MAIN, Site
 
 IMAGES = 200
 
@@ -110,11 +112,21 @@ def test_head_tells_the_same_without_the_body(web: SampleWeb) -> None:
 
 
 def test_what_has_not_changed_is_not_sent_again(web: SampleWeb) -> None:
-    url = picture_url(web, "face")
-    etag = ask(url)[0].headers["ETag"]
-    again, body = ask(url, **{"If-None-Match": etag})
-    assert (again.status, body) == (304, b"")
-    assert ask(url, **{"If-None-Match": '"other"'})[0].status == 200
+    for url in (picture_url(web, "face"), web.url + "/people/3.html", web.url + "/section/0.html", web.url + "/"):
+        etag = ask(url)[0].headers["ETag"]
+        again, body = ask(url, **{"If-None-Match": etag})
+        assert (again.status, body) == (304, b"")
+        assert again.headers["ETag"] == etag
+        assert ask(url, **{"If-None-Match": '"other"'})[0].status == 200
+    assert ask(picture_url(web, "broken", "404"))[0].headers["ETag"] is None
+
+
+def test_an_etag_names_the_content_alone() -> None:
+    small, grown = (Web(Site(images, seed=1), origins_at("127.0.0.1", 8717)) for images in (50, 200))
+    spec = small.site.picture(3)
+    assert small.picture_answer(spec).etag == grown.picture_answer(spec).etag != ""
+    assert small.text_answer(MAIN, "/people/0.html").etag == grown.text_answer(MAIN, "/people/0.html").etag
+    assert small.text_answer(MAIN, "/").etag != grown.text_answer(MAIN, "/").etag  # links to more sections
 
 
 def test_robots_txt_differs_from_host_to_host(web: SampleWeb) -> None:

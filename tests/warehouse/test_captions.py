@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warehouse.captions import boilerplate_sql, choose_captions, clean_sql, words_sql
+from warehouse.captions import boilerplate_sql, candidates_select, choose_captions, clean_sql, words_sql
 
 _CON = duckdb.connect()
 
@@ -68,7 +68,8 @@ def test_years_dates_and_plain_numbers_stay(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["image", "Photo", "IMG_1234", "DSC01234.JPG", "portrait-of-x.webp", "Click to enlarge", "No image available",
-     "user avatar", "Getty Images", "Photo: Reuters", "photo 3", "Share this on Facebook", "image description"],
+     "user avatar", "Getty Images", "Photo: Reuters", "photo 3", "Share this on Facebook", "image description",
+     "logo", "BBC News logo", "Logo of a bank", "ada lovelace 1840.png", "/img/portrait.jpg", "example.org/ada"],
 )  # fmt: skip
 def test_boilerplate_is_known(text: str) -> None:
     assert evaluated(boilerplate_sql("t"), text) is True
@@ -81,6 +82,8 @@ def test_boilerplate_is_known(text: str) -> None:
         "Photo of Jim with a red hat",
         "Man opening an image gallery",
         "Imogen",
+        "Man in a red cap with a logo on it",
+        "Logos, a Greek philosopher of St. John",
         "女性の写真",
     ],
 )
@@ -139,3 +142,22 @@ def test_long_captions_are_cut_at_a_word() -> None:
     found = chosen(("alt", "A man with a hat and a very long explanation"))
     assert found is not None
     assert found[0] == "A man with a hat and a very"
+
+
+def test_every_candidate_is_shown_with_the_reason_why_it_is_not_used() -> None:
+    con = duckdb.connect()
+    con.execute("""
+        CREATE TABLE captions AS SELECT 'r' AS row_id, unnest([0, 1, 2, 3]) AS rank, 'alt' AS kind,
+               unnest(['IMG_1234.jpg', 'https://example.org/x', 'Ada', 'Ada Lovelace in 1840']) AS text;
+        CREATE TABLE releases AS SELECT unnest([1, 2]) AS release,
+               unnest(['{"min_caption_words": 9}', '{"min_caption_words": 3}']) AS rules""")
+    shown = con.execute(f"SELECT rank, reason FROM ({candidates_select('captions', 'releases')}) ORDER BY rank")
+    assert shown.fetchall() == [
+        (0, "caption_boilerplate"),
+        (1, "no_caption"),
+        (2, "caption_too_short"),
+        (3, None),
+    ]
+    con.execute("SET VARIABLE release = 1")
+    last = con.execute(f"SELECT reason FROM ({candidates_select('captions', 'releases')}) WHERE rank = 3")
+    assert last.fetchone() == ("caption_too_short",)

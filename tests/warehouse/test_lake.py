@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-from literal_crawls import Shot, write_crawl
+from literal_crawls import Shot, Visit, write_crawl
 
 from warehouse import connect, lake
 from warehouse.errors import InputError
@@ -53,6 +54,62 @@ def test_lake_of_a_later_format_is_refused(tmp_path: Path) -> None:
         con.execute("UPDATE lake_format SET version = 99")
     with pytest.raises(InputError, match="has format 99"):
         connect(tmp_path)
+
+
+def lake_of_format_1(root: Path) -> None:
+    (root / "lake" / "data").mkdir(parents=True)
+    statements = (Path(__file__).parent / "format1.sql").read_text().split(";\n")
+    with contextlib.closing(lake._attach(root, read_only=False)) as con:
+        for statement in filter(str.strip, statements):
+            con.execute(statement)
+
+
+@pytest.mark.e2e
+def test_a_lake_of_the_first_format_is_brought_up_and_goes_on(tmp_path: Path) -> None:
+    lake_of_format_1(tmp_path)
+    with connect(tmp_path) as con:  # a reader brings it up, too
+        assert con.execute("SELECT version FROM lake_format").fetchall() == [(lake.tables.FORMAT_VERSION,)]
+        assert con.execute("SELECT caption FROM corpus").fetchall() == [("A smiling woman with brown hair",)]
+        assert con.execute("SELECT count(*) FROM pages").fetchone() == (0,)
+        assert con.execute("SELECT * FROM sources").fetchall() == [
+            ("raw/x/g001", "list:test", "list:test", "", 2, None, 1)
+        ]
+        assert con.execute("SELECT tdmrep_status, tdmrep_json FROM hosts").fetchall() == [(0, "")]
+        assert con.execute("SELECT status, etag FROM images ORDER BY status").fetchall() == [
+            ("ok", None),
+            ("refused", None),
+        ]
+    shots = [Shot("a"), Shot("b", refused="robots_txt")]
+    old = write_crawl(tmp_path / "raw/x/g001", shots)
+    for file, lacking in (("images/00000.parquet", ["final_url", "etag", "last_modified"]),):
+        pq.write_table(pq.read_table(old / file).drop_columns(lacking), old / file)
+    publish(tmp_path, [old])  # as that version wrote it
+    new = write_crawl(tmp_path / "raw/x/g002", [Shot("c")], visits=[Visit("p1")])
+    publish(tmp_path, [new])
+    with connect(tmp_path) as con:
+        assert con.execute("SELECT count(*) FROM history.pairs").fetchone() == (3,)
+        assert con.execute("SELECT count(*) FROM corpus").fetchone() == (2,)
+        assert con.execute("SELECT unit, release FROM sources ORDER BY crawl").fetchall()[0] == ("list:test", 1)
+    with connect(tmp_path, at=1) as con:
+        assert con.execute("SELECT count(*) FROM corpus").fetchone() == (1,)
+
+
+@pytest.mark.e2e
+def test_an_interrupted_upgrade_leaves_the_lake_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake_of_format_1(tmp_path)
+
+    def die() -> list[str]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake.tables, "table_ddl", die)
+        with pytest.raises(KeyboardInterrupt):
+            connect(tmp_path)
+    with contextlib.closing(lake._attach(tmp_path, read_only=True)) as con:
+        assert con.execute("SELECT version FROM lake.lake_format").fetchall() == [(1,)]
+        assert con.execute("SELECT parts FROM lake.sources").fetchall() == [(1,)]
+    with connect(tmp_path) as con:
+        assert con.execute("SELECT unit FROM sources").fetchall() == [("list:test",)]
 
 
 def test_root_lock_names_the_holder_and_ends_with_its_process(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from literal_crawls import Shot, write_crawl
 from warehouse import lake
 from warehouse.errors import InputError
 from warehouse.publish import publish
-from warehouse.query import open_for_queries, query_into, ready_queries, run_query
+from warehouse.queries import ready_queries, ready_query
+from warehouse.query import open_for_queries, query_into, run_query
 from warehouse.rules import RuleParameters
 
 HOSTILE = 'A man, "quoted" \x1b[31m with\nred, =cmd()'
@@ -189,11 +190,42 @@ def test_failed_query_leaves_the_old_file(root: Path, tmp_path: Path) -> None:
     assert out.read_text() == "old"
 
 
+MAY_BE_EMPTY = {"attempts", "captions_with", "models", "provenance", "takedowns"}
+
+
 @pytest.mark.parametrize("name", sorted(ready_queries()))
 def test_ready_made_queries_run_and_say_what_they_answer(root: Path, name: str) -> None:
-    assert ready_queries()[name].startswith("-- ")
-    assert rows(root, name)
+    assert len(ready_queries()[name].about) > 10
+    assert rows(root, name) or name in MAY_BE_EMPTY
     assert asked(root, name, "table", at=1)
+
+
+def test_ready_made_queries_take_values(root: Path) -> None:
+    def ask(name: str, **values: str) -> list[dict[str, object]]:
+        return rows(root, ready_query(name).filled(values))
+
+    assert ask("captions_with") == []
+    assert len(ask("captions_with", word="WOMAN")) == 3
+    assert len(ask("captions_with", word="woman", rows="2")) == 2
+    assert ask("captions_with", word="o") == []  # a whole word
+    assert ask("captions_with", word="' OR true --") == []
+    kept = rows(root, "select row_id, image_id from corpus order by row_id limit 1")[0]
+    assert [row["image_id"] for row in ask("provenance", row=str(kept["row_id"]))] == [kept["image_id"]]
+    assert ask("threshold", px="96")[0]["lost"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("nothing", {}, "no ready-made query 'nothing': choose attempts, "),
+        ("sample", {"rows": "1; drop"}, "rows='1; drop': give a number"),
+        ("sample", {"colour": "1"}, "query sample has no parameter 'colour': it takes rows"),
+        ("splits", {"rows": "1"}, "query splits has no parameter 'rows': it takes none"),
+    ],
+)
+def test_wrong_values_are_refused(name: str, values: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ready_query(name).filled(values)
 
 
 def test_reading_imports_neither_pyarrow_nor_pandas(root: Path) -> None:

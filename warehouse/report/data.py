@@ -19,10 +19,13 @@ _STAGE_LABELS = {
     "consent": "allowed",
     "transfer": "downloaded",
     "picture": "decoded, large enough",
+    "content": "nothing against its content",
     "face": "one good face",
     "caption": "with a caption",
-    "duplicate": "no duplicate: kept",
+    "duplicate": "no duplicate",
+    "cap": "within the cap of its host",
 }
+_SHOWN_IF_USED = frozenset({"content", "cap"})  # stages that most corpora pass without a loss
 
 
 @dataclass(frozen=True)
@@ -177,12 +180,14 @@ def _funnel(con: duckdb.DuckDBPyConnection, pairs: int) -> tuple[Step, ...]:
             WHERE NOT d.kept),
         counted AS (SELECT stage, count(*) AS n FROM dropped GROUP BY stage),
         stages AS (SELECT stage, min(stage_order) AS position FROM reasons WHERE stage <> 'kept' GROUP BY stage)
-        SELECT stage, coalesce(sum(n) OVER (ORDER BY position), 0)::BIGINT
+        SELECT stage, coalesce(n, 0), coalesce(sum(n) OVER (ORDER BY position), 0)::BIGINT
         FROM stages LEFT JOIN counted USING (stage) ORDER BY position""").fetchall()
     steps = [Step("pairs found", pairs, 1.0 if pairs else 0.0)]
-    for stage, dropped in rows:
+    shown = [(stage, dropped) for stage, here, dropped in rows if here or stage not in _SHOWN_IF_USED]
+    for position, (stage, dropped) in enumerate(shown, 1):
         left = pairs - int(dropped)
-        steps.append(Step(_STAGE_LABELS.get(stage, stage), left, left / pairs if pairs else 0.0))
+        label = _STAGE_LABELS.get(stage, stage) + (": kept" if position == len(shown) else "")
+        steps.append(Step(label, left, left / pairs if pairs else 0.0))
     return tuple(steps)
 
 
@@ -223,15 +228,14 @@ def _histograms(con: duckdb.DuckDBPyConnection, rules: dict[str, Any]) -> tuple[
     faces = "SELECT image_id, {} AS x FROM faces WHERE face_index = 0"
     pictures = "SELECT image_id, least(width_px, height_px)::FLOAT AS x FROM pictures WHERE reason IS NULL"
     return (
-        _histogram(con, "Face size", "px", faces.format("face_px"), rules.get("min_face_px")),
-        _histogram(con, "Detection score", "", faces.format("score"), rules.get("min_score")),
-        _histogram(con, "Picture size, shorter side", "px", pictures, rules.get("min_side_px")),
+        histogram(con, "Face size", "px", faces.format("face_px"), rules.get("min_face_px")),
+        histogram(con, "Detection score", "", faces.format("score"), rules.get("min_score")),
+        histogram(con, "Picture size, shorter side", "px", pictures, rules.get("min_side_px")),
     )
 
 
-def _histogram(
-    con: duckdb.DuckDBPyConnection, title: str, unit: str, select: str, threshold: float | None
-) -> Histogram:
+def histogram(con: duckdb.DuckDBPyConnection, title: str, unit: str, select: str, threshold: float | None) -> Histogram:
+    """Of `select`, which gives image_id and x, all and those kept, in about BINS bins up to the 99th percentile."""
     marked = f"SELECT x, image_id IN (SELECT image_id FROM corpus) AS kept FROM ({select}) WHERE isfinite(x)"
     row = con.execute(f"""
         SELECT min(x), quantile_cont(x, 0.99), max(x), median(x), median(x) FILTER (kept) FROM ({marked})""").fetchone()

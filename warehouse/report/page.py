@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from warehouse.report.balance import Balance
+from warehouse.report.changes import Changes
 from warehouse.report.charts import Chart, histogram_chart
 from warehouse.report.data import CorpusReport
+from warehouse.report.dropped import DroppedReason
 from warehouse.report.gallery import Face
+from warehouse.report.spread import Spread
 
 # Shown on the page as ready to run; a test runs them.
 EXAMPLE_QUERIES = (
@@ -63,7 +67,23 @@ class ModelReport:
     left_out: tuple[tuple[str, str], ...] = ()  # figure that was not measured, why
 
 
-def render_page(root: Path, corpus: CorpusReport, faces: Sequence[Face], model: ModelReport | None) -> str:
+@dataclass(frozen=True)
+class More:
+    """What the page says about a corpus beyond its funnel."""
+
+    spread: Spread
+    balance: tuple[Balance, ...]
+    dropped: tuple[DroppedReason, ...]
+
+
+def render_page(
+    root: Path,
+    corpus: CorpusReport,
+    faces: Sequence[Face],
+    model: ModelReport | None,
+    changes: Changes | None = None,
+    more: More | None = None,
+) -> str:
     """The report as HTML. Deterministic: the same arguments give the same text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -83,13 +103,16 @@ def render_page(root: Path, corpus: CorpusReport, faces: Sequence[Face], model: 
         "web_link": web_link,
         "words": lambda name: str(name).replace("_", " "),
     }
-    charts = [chart for h in corpus.histograms if (chart := histogram_chart(h)) is not None]
+    histograms = (*corpus.histograms, *(more.spread.histograms if more else ()))
+    charts = [chart for h in histograms if (chart := histogram_chart(h)) is not None]
     at = shlex.quote(str(root))
     return environment.get_template("report.html.j2").render(
         corpus=corpus,
         dropped=[r for r in corpus.reasons if r.reason != "kept"],
         charts=charts,
         faces=faces,
+        changes=changes,
+        more=more,
         model=model,
         root=at,
         queries=[shlex.quote(query) for query in EXAMPLE_QUERIES],

@@ -1,1 +1,1 @@
-"""Ready-made queries: `gptface sql NAME` runs NAME.sql; the first line of each says what it answers."""
+"""Ready-made queries: `gptface sql --query NAME` runs NAME.sql (see `warehouse.queries`)."""

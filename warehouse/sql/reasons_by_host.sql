@@ -1,5 +1,4 @@
 -- Per picture host: pairs, kept, the share kept, and the most frequent reason for the rest.
 SELECT image_host, count(*) AS pairs, count(*) FILTER (kept) AS kept, round(avg(kept::INT), 3) AS kept_share,
        mode(reason) FILTER (NOT kept) AS main_reason
-FROM decisions JOIN pairs USING (row_id)
-GROUP BY image_host ORDER BY pairs DESC, image_host
+FROM decisions GROUP BY image_host ORDER BY pairs DESC, image_host

@@ -20,7 +20,7 @@ from gptface_core.faces.align import (
     padded_share,
     similarity,
 )
-from gptface_core.faces.crop import encode_crop, encode_jpeg, encoder_version
+from gptface_core.faces.crop import crop_reduction, encode_crop, encode_jpeg, encoder_version
 
 # A face whose FFHQ square is about 370 px wide, in the middle of a picture of 600 x 600.
 POINTS = np.array([[254.0, 270.0], [346.0, 270.0], [300.0, 325.0], [265.0, 362.0], [335.0, 362.0]])
@@ -140,3 +140,13 @@ def test_crop_of_a_picture_that_changed_is_an_input_error() -> None:
 def test_encoder_version_names_what_decides_the_bytes() -> None:
     assert {"pillow", "libjpeg-turbo", "opencv"} <= set(encoder_version().split())
     assert encode_jpeg(blobs(64))[:2] == b"\xff\xd8"
+
+
+def test_a_far_larger_face_is_cut_from_a_smaller_decode() -> None:
+    picture = cv2.resize(blobs(), (1800, 1800), interpolation=cv2.INTER_LINEAR)
+    out = io.BytesIO()
+    Image.fromarray(np.asarray(picture, dtype=np.uint8)).save(out, "JPEG", quality=95)
+    assert [crop_reduction(POINTS * k) for k in (1, 2, 3, 8)] == [1, 1, 2, 4]
+    crop = np.asarray(Image.open(io.BytesIO(encode_crop(out.getvalue(), POINTS * 3))), dtype=int)
+    whole = align_crop(np.asarray(Image.open(out), dtype=np.uint8), POINTS * 3).astype(int)
+    assert np.abs(crop - whole).mean() < 3

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from gptface_core.faces.decode import Picture, Undecodable, decode_upright
+from gptface_core.faces.jpeg import is_complete
 
 
 def encode(image: Image.Image, name: str, **options: object) -> bytes:
@@ -159,3 +160,62 @@ def test_rotated_portraits_are_all_upright(test_data: Path) -> None:
     assert {picture.shape for picture in pictures} == {(1800, 1200, 3)}
     for picture in pictures[1:]:
         assert np.abs(picture.astype(int) - pictures[0].astype(int)).mean() < 4
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    """Soft shapes without symmetry: a reduced picture has the same at the same place."""
+    rng = np.random.default_rng(1)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def with_orientation(image: Image.Image, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(image, "JPEG", quality=95, exif=exif)
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_picture_shows_the_same_at_the_same_place(orientation: int, reduction: int) -> None:
+    """Sides that no reduction divides: the incomplete last block lies in front where the picture is turned."""
+    data = with_orientation(smooth(523, 389), orientation)
+    whole, small = decoded(data), decode_upright(data, reduction=reduction)
+    assert isinstance(small, Picture) and small.reduction == reduction
+    assert (small.width_px, small.height_px) == (whole.width_px, whole.height_px)
+    rows, columns = np.mgrid[4 : small.rgb.shape[0] - 4 : 5, 4 : small.rgb.shape[1] - 4 : 5]
+    places = small.to_full(np.stack([columns, rows], axis=-1) + 0.5)  # centres of pixels
+    np.testing.assert_allclose(small.from_full(places), np.stack([columns, rows], axis=-1) + 0.5, atol=1e-4)
+    x, y = np.floor(places).astype(int).transpose(2, 0, 1)
+    difference = np.abs(whole.rgb[y, x].astype(int) - small.rgb[rows, columns].astype(int)).mean()
+    shifted = np.abs(whole.rgb[y, x + reduction].astype(int) - small.rgb[rows, columns].astype(int)).mean()
+    assert difference < 5 and difference < shifted
+
+
+def test_only_as_many_pixels_are_left_out_as_are_not_needed() -> None:
+    data = encode(smooth(1000, 700), "JPEG")
+    reductions = []
+    for enough in (1001, 501, 500, 251, 250, 125, 10):
+        picture = decode_upright(data, enough_px=enough)
+        assert isinstance(picture, Picture) and max(picture.rgb.shape) >= min(enough, 1000)
+        reductions.append(picture.reduction)
+    assert reductions == [1, 1, 2, 2, 4, 8, 8]
+    assert decoded(encode(smooth(1000, 700), "PNG")).reduction == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_fast_way_gives_pillows_pixels(mode: str, options: dict[str, int]) -> None:
+    image = smooth(333, 217).convert(mode)
+    data = encode(image, "JPEG", **options)
+    np.testing.assert_array_equal(decoded(data).rgb, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture() -> None:
+    thumbnail = encode(smooth(32, 32), "JPEG")
+    exif = b"Exif\0\0" + thumbnail
+    data = encode(smooth(200, 150), "JPEG")
+    whole = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+    assert is_complete(whole) and not is_complete(whole[: len(whole) // 2 + len(exif) // 2])
+    assert reason(whole[:-200]) == "truncated_image"
+    assert not is_complete(b"") and not is_complete(data[:100])

@@ -1,0 +1,249 @@
+"""Faces found, measured and embedded per second, beside InsightFace's own loop: `python -m bench.detect`.
+
+60 % LFW, 20 % portraits of the US Congress, 20 % pages of 1,500 px and more with drawn faces. Ours: two worker
+processes of one thread, everything that the detect step does (decode, faces, pose, sharpness, hash, ...) and an
+embedding per face. Theirs: `FaceAnalysis(det_size=640).get` over the same bytes in one process with its default
+threads. Blocks alternate; both are warm. Extra faces on pages are judged by where the heads were drawn. One line of
+JSON last.
+
+Needs GPTFACE_TEST_DATA (lfw, congress) and GPTFACE_TEST_MODELS (insightface/models/<pack> with a recogniser).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench._faces import SEED, Sample, data_folder, mixed
+
+TARGET_RATIO, TARGET_RECALL = 5.0, 0.995
+_WORKERS = 2
+_CHUNK = 20  # pictures per call of a worker
+_GIB = 2**30
+
+_state: dict[str, Any] = {}  # of a worker process: its file and its models
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Boxes float32 (N, 4) per picture; how many vectors; processor seconds of the call; peak memory; who."""
+
+    boxes: list[NDArray[np.float32]]
+    vectors: int
+    cpu_s: float
+    peak_bytes: int
+    pid: int
+
+
+Place = tuple[int, int]  # offset and length of a picture in the file
+
+
+def start_ours(file: str, models: str, pack: str) -> None:
+    import cv2
+
+    from gptface_core.faces.detector import load_detector
+    from gptface_core.faces.embed import Embedder
+
+    cv2.setNumThreads(1)
+    root = Path(models)
+    _state.update(file=file, detector=load_detector("insightface", pack, root), embedder=Embedder(pack, root))
+
+
+def run_ours(places: list[Place]) -> Answer:
+    from flows.steps.examine import examine_many
+
+    started = time.process_time()
+    boxes, crops = [], []
+    for data in _read(places):
+        (found,) = examine_many([("", data)], _state["detector"])
+        rows = [[row["x0_px"], row["y0_px"], row["x1_px"], row["y1_px"]] for row in found.faces]
+        boxes.append(np.array(rows, dtype=np.float32).reshape(-1, 4))
+        crops.append(found.crops)
+    vectors = _state["embedder"].embed(np.concatenate(crops))
+    return _answer(boxes, len(vectors), started)
+
+
+def start_theirs(file: str, models: str, pack: str) -> None:
+    warnings.simplefilter("ignore")  # a deprecation, once per face
+    sys.stdout = sys.stderr  # the last line of our output is ours
+    from insightface.app import FaceAnalysis
+
+    app = FaceAnalysis(name=pack, root=models)
+    app.prepare(ctx_id=0, det_size=(640, 640))
+    _state.update(file=file, app=app)
+
+
+def run_theirs(places: list[Place]) -> Answer:
+    import cv2
+
+    started = time.process_time()
+    boxes, vectors = [], 0
+    for data in _read(places):
+        bgr = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+        faces = _state["app"].get(bgr)
+        height, width = bgr.shape[:2]
+        rows = np.array([face.bbox for face in faces], dtype=np.float32).reshape(-1, 4)
+        boxes.append(np.clip(rows, 0, np.array([width, height] * 2, dtype=np.float32)))
+        vectors += sum(face.embedding is not None for face in faces)
+    return _answer(boxes, vectors, started)
+
+
+def _read(places: list[Place]) -> list[bytes]:
+    with Path(_state["file"]).open("rb") as file:
+        return [(file.seek(offset), file.read(length))[1] for offset, length in places]
+
+
+def _answer(boxes: list[NDArray[np.float32]], vectors: int, started: float) -> Answer:
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+    return Answer(boxes, vectors, time.process_time() - started, kib * 1024, os.getpid())
+
+
+class Side:
+    """One of the two: its processes, its clock and what it found."""
+
+    def __init__(self, start: Callable[..., None], run: Callable[..., Answer], workers: int, *options: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._run = run
+        self._pool = ProcessPoolExecutor(workers, context, start, options)
+        self.workers, self.seconds, self.cpu_s, self.vectors = workers, 0.0, 0.0, 0
+        self.boxes: list[NDArray[np.float32]] = []
+        self.peaks: dict[int, int] = {}
+
+    def warm_up(self, places: list[Place]) -> None:
+        """Every process has loaded its models and seen all the pictures once."""
+        while len(self.peaks) < self.workers:
+            for answer in self._pool.map(self._run, [places] * self.workers):
+                self.peaks[answer.pid] = answer.peak_bytes
+
+    def work(self, places: list[Place]) -> None:
+        chunks = [places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK)]
+        started = time.perf_counter()
+        answers = list(self._pool.map(self._run, chunks))
+        self.seconds += time.perf_counter() - started
+        for answer in answers:
+            self.boxes += answer.boxes
+            self.cpu_s += answer.cpu_s
+            self.vectors += answer.vectors
+            self.peaks[answer.pid] = max(self.peaks[answer.pid], answer.peak_bytes)
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+def overlaps(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Intersection over union of boxes (N, 4) and (M, 4): (N, M)."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    common = np.prod(np.clip(high - low, 0, None).astype(np.float64), axis=2)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1, dtype=np.float64) for boxes in (a, b)]
+    return np.asarray(common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9))
+
+
+def compare(samples: list[Sample], ours: Side, theirs: Side) -> dict[str, Any]:
+    """Per kind: their faces, those that we miss, ours beyond theirs; on pages the true and false ones among these."""
+    kinds = {kind: {"faces": 0, "missed": 0, "extra": 0} for kind in ("lfw", "congress", "page")}
+    kinds["page"] |= {"extra_true": 0, "extra_false": 0, "heads": 0}
+    for sample, mine, wanted in zip(samples, ours.boxes, theirs.boxes, strict=True):
+        same = overlaps(wanted, mine) > 0.5
+        count = kinds[sample.kind]
+        count["faces"] += len(wanted)
+        count["missed"] += int((~same.any(axis=1)).sum())
+        extra = mine[~same.any(axis=0)]
+        count["extra"] += len(extra)
+        if sample.heads is not None:
+            true = sum(_on_a_head(box, sample.heads) for box in extra)
+            count["extra_true"] += true
+            count["extra_false"] += len(extra) - true
+            count["heads"] += len(sample.heads)
+    return kinds
+
+
+def _on_a_head(box: NDArray[np.float32], heads: NDArray[np.float64]) -> bool:
+    """Whether the middle of the box lies on a head, and the box is not another size altogether."""
+    x, y = float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
+    inside = (heads[:, 0] <= x) & (x <= heads[:, 2]) & (heads[:, 1] <= y) & (y <= heads[:, 3])
+    ratio = float(box[2] - box[0]) / (heads[:, 2] - heads[:, 0])
+    return bool((inside & (ratio > 0.4) & (ratio < 2)).any())
+
+
+def measure(samples: list[Sample], rounds: int, models: Path, pack: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pictures.bin"
+        file.write_bytes(b"".join(sample.data for sample in samples))
+        ends = np.cumsum([len(sample.data) for sample in samples]).tolist()
+        places = [(end - len(sample.data), len(sample.data)) for end, sample in zip(ends, samples, strict=True)]
+        options = (str(file), str(models), pack)
+        ours, theirs = Side(start_ours, run_ours, _WORKERS, *options), Side(start_theirs, run_theirs, 1, *options)
+        for side in (ours, theirs):
+            side.warm_up(places[:_CHUNK])
+        bounds = np.linspace(0, len(places), rounds + 1).astype(int)
+        block_ratios = []
+        for number, (start, end) in enumerate(itertools.pairwise(bounds)):
+            before = theirs.seconds, ours.seconds
+            for side in (ours, theirs) if number % 2 else (theirs, ours):
+                side.work(places[start:end])
+            block_ratios.append(round((theirs.seconds - before[0]) / (ours.seconds - before[1]), 2))
+            rates = [len(s.boxes) / s.seconds for s in (ours, theirs)]
+            print(f"block {number + 1} of {rounds}: ours {rates[0]:.1f}, theirs {rates[1]:.1f} images/s", flush=True)
+        for side in (ours, theirs):
+            side.close()
+    return result(samples, ours, theirs) | {"block_ratios": block_ratios}
+
+
+def result(samples: list[Sample], ours: Side, theirs: Side) -> dict[str, Any]:
+    kinds = compare(samples, ours, theirs)
+    faces, missed = (sum(kind[key] for kind in kinds.values()) for key in ("faces", "missed"))
+    ratio, recall = theirs.seconds / ours.seconds, 1 - missed / max(faces, 1)
+    return {
+        "ratio": round(ratio, 2),
+        "recall": round(recall, 5),
+        "peak_gib": round(sum(ours.peaks.values()) / _GIB, 3),
+        "theirs_peak_gib": round(sum(theirs.peaks.values()) / _GIB, 3),
+        "images": len(samples),
+        "images_per_s": round(len(samples) / ours.seconds, 1),
+        "theirs_images_per_s": round(len(samples) / theirs.seconds, 1),
+        "cpu_ms_per_image": round(1e3 * ours.cpu_s / len(samples), 2),
+        "theirs_cpu_ms_per_image": round(1e3 * theirs.cpu_s / len(samples), 2),
+        "cpu_ratio": round(theirs.cpu_s / ours.cpu_s, 2),
+        "embeddings": ours.vectors,
+        "theirs_embeddings": theirs.vectors,
+        "missed": missed,
+        "kinds": kinds,
+        "load_average": round(os.getloadavg()[0], 1),
+        "ok": ratio >= TARGET_RATIO and recall >= TARGET_RECALL,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5, help="blocks, which alternate between the two")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--pack", default="test_sc", help="a pack with a recogniser")
+    options = parser.parse_args()
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    data = data_folder("GPTFACE_TEST_DATA", "data")
+    models = data_folder("GPTFACE_TEST_MODELS", "models") / "insightface"
+    print(f"{options.images} pictures: 60 % LFW, 20 % congress, 20 % pages; on {os.cpu_count()} cores", flush=True)
+    found = measure(mixed(options.images, data, options.seed), options.rounds, models, options.pack)
+    print(f"ratio {found['ratio']} (target {TARGET_RATIO}), recall {found['recall']} (target {TARGET_RECALL})")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What was taken down is kept out: tombstones laid out for a crawl, and pictures recognised by their bytes or looks."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from flows.steps.layout import Layout
+from warehouse.schema import Reason
+
+logger = logging.getLogger(__name__)
+
+
+def lay_tombstones(layout: Layout) -> None:
+    """Write the lake's tombstones where a crawl looks for them. Raises InputError where their key is gone."""
+    import warehouse
+    from crawler.tombstones import load_tombstones
+    from warehouse.lake import has_lake
+    from warehouse.tombstones import export, tombstones_path
+
+    if has_lake(layout.root):
+        with contextlib.closing(warehouse.connect(layout.root)) as con:
+            export(con, layout.root)
+    load_tombstones(tombstones_path(layout.root))
+
+
+def check_source(layout: Layout, source: str) -> None:
+    """Raises InputError where the source is a site whose host or start page was taken down."""
+    from crawler.errors import InputError
+    from crawler.tombstones import load_tombstones
+    from warehouse.tombstones import tombstones_path
+
+    kind, _, rest = source.partition(":")
+    stones = load_tombstones(tombstones_path(layout.root))
+    barred = [url for url in rest.split() if stones.bars_address(url)] if kind == "site" else []
+    if barred:
+        raise InputError(f"{barred[0]} was taken down from {layout.root}: it is not crawled again")
+
+
+def keeper(root: Path) -> Callable[[bytes], bool]:
+    """A function that tells whether a picture with these bytes, or one that looks like it, was taken down."""
+    from crawler.tombstones import load_tombstones
+    from warehouse.tombstones import tombstones_path
+
+    stones = load_tombstones(tombstones_path(root))
+
+    def is_taken_down(data: bytes) -> bool:
+        if stones.bars_picture(hashlib.sha256(data).hexdigest()):
+            return True
+        if not stones.looks:
+            return False
+        from flows.steps.likeness import phash_of
+
+        return stones.bars_look(phash_of(data))
+
+    return is_taken_down
+
+
+def drop_taken_down(layout: Layout, crawl: Path) -> int:
+    """Take out of a crawl what its download recognised, and bury the addresses at which it now stood; how many.
+
+    So neither the picture nor where it can be had reaches a release.
+    """
+    import pyarrow.parquet as pq
+
+    from flows.steps.erase_files import overwrite, scrub_tables
+    from warehouse.removal import Removal
+
+    found: dict[str, str] = {}
+    for path in sorted((crawl / "images").glob("*.parquet")):
+        table = pq.read_table(path, columns=["url_id", "image_url", "reason"]).to_pylist()
+        found |= {row["url_id"]: row["image_url"] for row in table if row["reason"] == Reason.TAKEN_DOWN}
+    if not found:
+        return 0
+    logger.info("%d addresses gave pictures that were taken down: they are left out", len(found))
+    _bury(layout, set(found.values()))
+    removal = Removal(_rows_of(crawl, set(found)), frozenset(found), frozenset(), frozenset(found), frozenset())
+    overwrite(crawl, _stored(crawl, set(found)))
+    scrub_tables(sorted(crawl.rglob("*.parquet")), removal)
+    return len(found)
+
+
+def _bury(layout: Layout, urls: set[str]) -> None:
+    from warehouse.erase import bury
+    from warehouse.tombstones import address_stones, ensure_key
+
+    bury(layout.root, address_stones(ensure_key(layout.root), urls))
+
+
+def _rows_of(crawl: Path, url_ids: set[str]) -> frozenset[str]:
+    import pyarrow.parquet as pq
+
+    found: set[str] = set()
+    for step in ("plan", "extract"):
+        for path in (crawl / step).glob("*.pairs.parquet"):
+            table = pq.read_table(path, columns=["row_id", "url_id"], filters=[("url_id", "in", url_ids)])
+            found.update(table["row_id"].to_pylist())
+    return frozenset(found)
+
+
+def _stored(crawl: Path, url_ids: set[str]) -> list[tuple[str, int, int]]:
+    """Where the source's own bytes of these pictures lie: file below the crawl, offset, bytes."""
+    import pyarrow.parquet as pq
+
+    places = []
+    for path in (crawl / "extract").glob("*.stored.parquet"):
+        rows = pq.read_table(path, filters=[("url_id", "in", url_ids)]).to_pylist()
+        places += [(f"extract/{row['file']}", row["offset"], row["bytes"]) for row in rows]
+    return places

@@ -1,0 +1,98 @@
+"""Parameters of the rules: every threshold and list by name, checked when it is set."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from warehouse.errors import InputError
+
+_MAX_DISTANCE = 16  # above, bands are so short that everything is compared with everything
+_RANGES: dict[str, tuple[float, float]] = {
+    "min_side_px": (1, 100_000),
+    "min_score": (0, 1),
+    "min_face_px": (1, 100_000),
+    "max_yaw_deg": (0, 180),
+    "max_roll_deg": (0, 180),
+    "min_sharpness": (0, 1_000_000),
+    "min_caption_words": (1, 1000),
+    "max_caption_chars": (8, 100_000),
+    "near_duplicate_bits": (0, _MAX_DISTANCE),
+    "near_face_bits": (0, _MAX_DISTANCE),
+    "min_face_likeness": (0, 1),
+    "max_per_host": (0, 10**12),
+    "max_per_caption": (0, 10**12),
+    "val_share": (0, 1),
+    "test_share": (0, 1),
+}
+
+
+@dataclass(frozen=True)
+class RuleParameters:
+    """Thresholds of the rules. Raises InputError for a value outside its range."""
+
+    min_side_px: int = 64  # shorter side of the picture
+    allow_nsfw: bool = False
+    allow_minors: bool = False  # pictures whose texts or addresses speak of a child
+    blocked_hosts: tuple[str, ...] = ()  # "example.org" means its subdomains, too
+    blocklist: str = ""  # a text file: a host, an address or a sha256 a line, "#" begins a comment
+    one_face: bool = True  # exactly one; otherwise the largest of several is used
+    min_score: float = 0.5  # of the detector
+    min_face_px: int = 64  # shorter side of the face's box
+    max_yaw_deg: float = 90.0  # estimated; an unknown pose passes
+    max_roll_deg: float = 180.0
+    min_sharpness: float = 0.0
+    min_caption_words: int = 3
+    max_caption_chars: int = 400  # longer captions are cut at a word
+    languages: tuple[str, ...] = ()  # ISO 639-1 codes, such as en,de; none: any
+    need_person: bool = False  # the caption must mention a person or a face
+    replace_names: bool = False  # what looks like a personal name becomes "a person"
+    near_duplicate_bits: int = 3  # Hamming distance of 64-bit perceptual hashes up to which pictures count as one
+    near_face_bits: int = 6  # the same for hashes of the aligned face; such pictures are then compared once more
+    min_face_likeness: float = 0.975  # correlation of the thumbnails of the faces from which on pictures count as one
+    max_per_host: int = 0  # kept pictures of one host; 0: any number
+    max_per_caption: int = 0  # kept pictures with the same caption but for case, digits and punctuation; 0: any number
+    val_share: float = 0.05
+    test_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name), field.default)
+        if self.val_share + self.test_share >= 1:
+            raise InputError(f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on")
+        for code in self.languages:
+            if not (code.isascii() and code.isalpha() and code.islower() and len(code) in (2, 3)):
+                raise InputError(f"rule parameter languages={code!r}: give codes of ISO 639-1, such as en,de")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> RuleParameters:
+        """Parameters by name; an unknown name is an InputError that lists the known ones."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise InputError(f"no rule parameter {name!r}: choose from {', '.join(known)}")
+        return cls(**values)  # type: ignore[arg-type]
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+def _check(name: str, value: object, default: object) -> None:
+    """Type and range of one parameter; a whole number will do for a share or an angle."""
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"rule parameter {name}={value!r}: choose true or false")
+    elif isinstance(default, (int, float)):
+        whole = isinstance(default, int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise InputError(f"rule parameter {name}={value!r}: give {'a whole' if whole else 'a'} number")
+        low, high = _RANGES[name]
+        if not low <= value <= high:
+            raise InputError(f"rule parameter {name}={value!r}: choose {low:g} to {high:g}")
+    elif isinstance(default, str):
+        if not isinstance(value, str):
+            raise InputError(f"rule parameter {name}={value!r}: give a text")
+    elif not (isinstance(value, tuple) and all(isinstance(word, str) for word in value)):
+        raise InputError(f"rule parameter {name}={value!r}: give words separated by commas")
