@@ -264,8 +264,8 @@ def view_selects(current: str, catalog: str = "") -> dict[str, str]:
     views["funnel"] = f"""
         WITH counted AS (SELECT reason, count(*) AS pairs FROM {h}.decisions WHERE {current} GROUP BY reason)
         SELECT stage_order, stage, reason, pairs,
-               (sum(pairs) OVER () - sum(pairs) FILTER (reason <> 'kept') OVER (ORDER BY stage_order))::BIGINT
-               AS remaining
+               (sum(pairs) OVER ()
+                - coalesce(sum(pairs) FILTER (reason <> 'kept') OVER (ORDER BY stage_order), 0))::BIGINT AS remaining
         FROM counted JOIN {m}.reasons USING (reason) ORDER BY stage_order"""
     views["lineage"] = f"""
         SELECT c.row_id, c.image_id, c.source, c.page_url, c.image_url, p.crawl, c.raw_shard, c.detector, c.split,

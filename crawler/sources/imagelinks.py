@@ -57,13 +57,11 @@ def link_rows(links: Iterable[ImageLink], base: str) -> LinkRows:
     resolve = PictureResolver(base)
     places: dict[str, int] = {}  # of references and addresses in `images`; -1: of no picture
     images: list[str] = []
-    alts: list[str] = []
-    titles: list[str] = []
-    more: dict[int, list[tuple[str, str]]] = {}  # texts of further links to the same
+    first: list[ImageLink] = []
+    more: dict[int, list[ImageLink]] = {}  # further links to the same
     for link in links:
         reference = link.url
-        place = places.get(reference)
-        if place is None:
+        if reference not in places:
             if link.path != _SRC and not resolve.is_lazy(link.path, reference):
                 continue
             address = resolve(reference)
@@ -73,34 +71,36 @@ def link_rows(links: Iterable[ImageLink], base: str) -> LinkRows:
             place = places[reference] = places.setdefault(address, len(images))
             if place == len(images):
                 images.append(address)
-                alts.append(tidy(link.alt) if link.alt else "")
-                titles.append(tidy(link.title) if link.title else "")
+                first.append(link)
                 continue
-        if place >= 0 and ((link.alt and link.alt != alts[place]) or link.title):
-            more.setdefault(place, []).append((tidy(link.alt), tidy(link.title)))
-    return _rows(images, alts, titles, more)
+        place = places[reference]
+        if place >= 0 and (link.alt != first[place].alt or link.title != first[place].title):
+            more.setdefault(place, []).append(link)
+    return _rows(images, first, more)
 
 
-def _rows(images: list[str], alts: list[str], titles: list[str], more: dict[int, list[tuple[str, str]]]) -> LinkRows:
+def _rows(images: list[str], first: list[ImageLink], more: dict[int, list[ImageLink]]) -> LinkRows:
     """Alts first, then titles, each text once."""
-    rows = LinkRows(images)
-    for place, (alt, title) in enumerate(zip(alts, titles, strict=True)):
-        if title or place in more:
-            pairs = [(alt, title), *more.get(place, ())]
-            kinds = dict.fromkeys((text for text, _ in pairs if text), _ALT)
-            for _, text in pairs:
-                if text:
-                    kinds.setdefault(text, _TITLE)
-            rows.counts.append(len(kinds))
-            rows.kinds += kinds.values()
-            rows.texts += kinds
-        elif alt:
-            rows.counts.append(1)
-            rows.kinds.append(_ALT)
-            rows.texts.append(alt)
+    counts: list[int] = []
+    kinds: list[str] = []
+    texts: list[str] = []
+    for place, link in enumerate(first):
+        if link.title or place in more:
+            same = [link, *more.get(place, ())]
+            found = dict.fromkeys([tidy(x.alt) for x in same], _ALT)
+            for x in same:
+                found.setdefault(tidy(x.title), _TITLE)
+            found.pop("", None)
+            counts.append(len(found))
+            kinds += found.values()
+            texts += found
+        elif link.alt and (text := tidy(link.alt)):
+            counts.append(1)
+            kinds.append(_ALT)
+            texts.append(text)
         else:
-            rows.counts.append(0)
-    return rows
+            counts.append(0)
+    return LinkRows(images, counts, kinds, texts)
 
 
 def tidy(text: str) -> str:
@@ -135,14 +135,7 @@ class PictureResolver:
     def __init__(self, base: str) -> None:
         self._base = base
         self._slow: references.Resolver | None = None  # costs more than a clean page's links together
-        place = _PLACE.match(base)
-        self._scheme = place[1] if place else ""
-        self._origin = place[1] + place[2] if place else ""
-        path = (place[3] or "") if place else ""
-        directory = path[: path.rfind("/") + 1]
-        ends_well = place is not None and base[place.end() : place.end() + 1] in {"", "?", "#"}
-        plain = ends_well and directory and "//" not in directory and "/." not in directory
-        self._directory = self._origin + directory if plain else ""
+        self._place: tuple[str, str, str] | None = None
 
     def __call__(self, reference: str) -> str | None:
         """The absolute address of a picture, or None."""
@@ -156,10 +149,12 @@ class PictureResolver:
         if not is_clean(address):
             return self._picture(reference)
         # A clean address has one "?" at the most, hence two file names: before it, and at the end.
-        if "?" in address and _ends_as_placeholder(address.partition("?")[0]):
+        if "/" in address[-_MAX_NAME_CHARS:] and _is_placeholder(address[address.rfind("/") :]):
             return None
-        if "/" in address[-_MAX_NAME_CHARS:] and _ends_as_placeholder(address):
-            return None
+        if "?" in address:
+            path = address.partition("?")[0]
+            if "/" in path[-_MAX_NAME_CHARS:] and _is_placeholder(path[path.rfind("/") :]):
+                return None
         return address
 
     def is_lazy(self, path: str, value: str) -> bool:
@@ -174,17 +169,25 @@ class PictureResolver:
 
     def _joined(self, reference: str) -> str:
         """A guess that is right where the result is clean."""
+        scheme, origin, directory = self._place = self._place or _place_of(self._base)
         first = reference[:1]
         if first == "/":
-            return (self._scheme if reference[1:2] == "/" else self._origin) + reference
-        if first in _FIRST and self._directory and ":" not in reference and "//" not in reference:
-            return self._directory + reference
+            return (scheme if reference[1:2] == "/" else origin) + reference
+        if first in _FIRST and directory and ":" not in reference and "//" not in reference:
+            return directory + reference
         return ""
 
 
-def _ends_as_placeholder(address: str) -> bool:
-    name = address[address.rfind("/") :]
-    return len(name) <= _MAX_NAME_CHARS and _is_placeholder(name)
+def _place_of(base: str) -> tuple[str, str, str]:
+    """Scheme, origin and directory of a base, with the slash at its end; "" for what needs parsing."""
+    place = _PLACE.match(base)
+    if place is None:
+        return "", "", ""
+    origin, path = place[1] + place[2], place[3] or ""
+    directory = path[: path.rfind("/") + 1]
+    ends_well = base[place.end() : place.end() + 1] in {"", "?", "#"}
+    plain = ends_well and directory and "//" not in directory and "/." not in directory
+    return place[1], origin, origin + directory if plain else ""
 
 
 @lru_cache(100_000)

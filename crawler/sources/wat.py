@@ -36,17 +36,15 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENT_BYTES = 64_000_000
 _BATCH_ROWS = 20_000
+_DIRECTIVE_HEADERS = frozenset({"x-robots-tag", "tdm-reservation"})
 _DIRECTIVE_METAS = frozenset({"robots", "gptface", "tdm-reservation"})
-# One of these stands, in lower case, in <meta> elements that say anything about crawling.
-_META_MARKS = (b"robots", b"gptface", b"reservation", b"\\u")
 _LINKS = b'"Links":['
 # From the value of "path" to the end of the object; the value's beginning alone where "path" is not the first key. (The
 # look-behind comes second because a search for a literal is what makes this fast.)
 _IMAGE_LINK = re.compile(rb'"IMG@/(?:(?<=\{"path":"IMG@/)[^}]*\}|)')
 
 
-@dataclass(frozen=True)
-class WatPage:
+class WatPage(msgspec.Struct, frozen=True):
     """One decoded record: the fields of a page, and its image links."""
 
     url: str
@@ -98,8 +96,7 @@ class WatSource:
             yield damage_of(unit.name, error)
 
 
-@dataclass(frozen=True)
-class _PageFound:
+class _PageFound(msgspec.Struct, frozen=True):
     visit: PageVisit
     directives: str
     rows: LinkRows
@@ -180,7 +177,9 @@ def _found_on(page: WatPage, date: datetime) -> _PageFound | None:
     if not page.links:
         return _PageFound(visit, "", LinkRows())
     base = (references.absolute(page.base, address) or address) if page.base else address
-    return _PageFound(visit, page_directives(page.headers, page.metas), link_rows(page.links, base))
+    directed = page.metas or not _DIRECTIVE_HEADERS.isdisjoint(headers)
+    directives = page_directives(page.headers, page.metas) if directed else ""
+    return _PageFound(visit, directives, link_rows(page.links, base))
 
 
 def decode_page(document: bytes) -> WatPage | None:
@@ -200,22 +199,19 @@ def decode_slow(document: bytes) -> WatPage | None:
     html = _object(answer.get("HTML-Metadata"))
     head = _object(html.get("Head"))
     links = (_object(link) for link in _list(html.get("Links")))
-    metas = [_Meta(*_texts(_object(meta), _META)) for meta in _list(head.get("Metas"))]
     return _page(
-        _Document(
-            _Envelope(
-                _WarcHeaders(_text(_object(envelope.get("WARC-Header-Metadata")).get("WARC-Target-URI"))),
-                _Payload(
-                    _Answer(
-                        _Message(_text(_object(answer.get("Response-Message")).get("Status"))),
-                        {name: value for name, value in _object(answer.get("Headers")).items() if _is_header(value)},
-                        _Html(_Head(_text(head.get("Base")))),
-                    )
+        _text(_object(envelope.get("WARC-Header-Metadata")).get("WARC-Target-URI")),
+        _Answer(
+            _Message(_text(_object(answer.get("Response-Message")).get("Status"))),
+            {name: value for name, value in _object(answer.get("Headers")).items() if _is_header(value)},
+            _Html(
+                _Head(
+                    _text(head.get("Base")),
+                    [_Meta(*_texts(_object(meta), _META)) for meta in _list(head.get("Metas"))],
                 ),
-            )
+                [ImageLink(*_texts(link, _LINK)) for link in links if _text(link.get("path")).startswith("IMG@/")],
+            ),
         ),
-        metas,
-        [ImageLink(*_texts(link, _LINK)) for link in links if _text(link.get("path")).startswith("IMG@/")],
     )
 
 
@@ -223,45 +219,43 @@ def _decode_fast(document: bytes) -> WatPage | None:
     """None where the document is not written as expected; see the module's docstring."""
     begin = document.find(_LINKS) + len(_LINKS)
     end = document.rfind(b"}]") + 1
-    # With both before the links, what the cut removes is links (and perhaps lists beside them) alone: cutting anything
+    # With both before the links, what is replaced is links (and perhaps lists beside them) alone: replacing anything
     # else leaves brackets that do not match, hence no JSON.
     if begin < len(_LINKS) or end < begin:
         return None
     if document.find(b'"Head":{', 0, begin) < 0 or document.find(b'"Headers":{', 0, begin) < 0:
         return None
     try:
-        rest = _DOCUMENT_DECODER.decode(document[:begin] + document[end:])
-        metas = _metas(rest.envelope.payload.answer.html.head.metas)
-        return _page(rest, metas, _LINKS_DECODER.decode(_image_links(document, begin, end)))
+        envelope = _DECODER.decode(document[:begin] + _image_links(document, begin, end) + document[end:]).envelope
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    return _page(envelope.warc.url, envelope.payload.answer)
 
 
 def _image_links(document: bytes, begin: int, end: int) -> bytes:
-    """JSON list of those links whose path begins with IMG@/, or no JSON where one is not written path first.
+    """Those links, in JSON, whose path begins with IMG@/, or no JSON where one is not written path first.
 
     In valid JSON the marks are structure, as quotes within strings are escaped. An object is taken up to its first
     closing brace: where that lies within a string, what was taken is not JSON.
     """
     objects = _IMAGE_LINK.findall(document, begin, end)
-    return b'[{"path":' + b',{"path":'.join(objects) + b"]" if objects else b"[]"
+    return b'{"path":' + b',{"path":'.join(objects) if objects else b""
 
 
-def _page(document: _Document, metas: list[_Meta], links: list[ImageLink]) -> WatPage | None:
-    answer, url = document.envelope.payload.answer, document.envelope.warc.url
-    status = answer.message.status
+def _page(url: str, answer: _Answer) -> WatPage | None:
+    status, head = answer.message.status, answer.html.head
     if not url or not status.isdecimal():
         return None
     url = url.strip().removeprefix("<").removesuffix(">")
-    named = ((meta.name.strip().lower(), meta.content) for meta in metas)
-    wanted = tuple(pair for pair in named if pair[0] in _DIRECTIVE_METAS) if metas else ()
-    return WatPage(url, answer.html.head.base, int(status), tuple(_headers(answer.headers)), wanted, links)
-
-
-def _metas(raw: msgspec.Raw) -> list[_Meta]:
-    """Those of a page, built only where one may say something: there are dozens on every page."""
-    lower = bytes(raw).lower()
-    return _METAS_DECODER.decode(raw) if any(mark in lower for mark in _META_MARKS) else []
+    metas = tuple(
+        [
+            (name, meta.content)
+            for meta in head.metas
+            if meta.name and (name := meta.name.strip().lower()) in _DIRECTIVE_METAS
+        ]
+    )
+    headers = tuple(_headers(answer.headers))
+    return WatPage(url, head.base, int(status), headers, metas, answer.html.links)
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -299,11 +293,12 @@ class _Meta(msgspec.Struct, gc=False):
 
 class _Head(msgspec.Struct, gc=False):
     base: str = msgspec.field(default="", name="Base")
-    metas: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw, name="Metas")
+    metas: list[_Meta] = msgspec.field(default_factory=list, name="Metas")
 
 
 class _Html(msgspec.Struct, gc=False):
     head: _Head = msgspec.field(default_factory=_Head, name="Head")
+    links: list[ImageLink] = msgspec.field(default_factory=list, name="Links")
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -335,6 +330,4 @@ class _Document(msgspec.Struct, gc=False):
 
 _META = ("name", "content")
 _LINK = ("path", "url", "alt", "title")
-_LINKS_DECODER = msgspec.json.Decoder(list[ImageLink])
-_METAS_DECODER = msgspec.json.Decoder(list[_Meta])
-_DOCUMENT_DECODER = msgspec.json.Decoder(_Document)
+_DECODER = msgspec.json.Decoder(_Document)

@@ -14,6 +14,8 @@ from flows.cli.options import DEFAULT_ROOT, At, Root
 if TYPE_CHECKING:
     from warehouse.snapshots import Snapshot
 
+_WIDE = 120  # a narrower terminal wraps lines; none is cut
+
 
 def sql(
     query: Annotated[
@@ -111,7 +113,7 @@ def _print_snapshots(found: list[Snapshot]) -> None:
 
     from flows.cli.ui import out
 
-    table = Table(title="Releases, the newest first", title_justify="left")
+    table = Table(title="Releases, the newest first", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("release", "time (UTC)", "run", "code", "rules"):
         table.add_column(name, no_wrap=True)
     for name in ("pairs", "kept", "new", "gone", "shards"):
@@ -120,4 +122,4 @@ def _print_snapshots(found: list[Snapshot]) -> None:
         numbers = (f"{n:,}" for n in (each.pairs, each.kept, each.new, each.gone, each.shards))
         when = f"{each.created_at:%Y-%m-%d %H:%M}"
         table.add_row(str(each.release), when, escape(each.run_id[:8]), escape(each.code_version), each.rules, *numbers)
-    out.print(table)
+    out.print(table, width=max(out.width, _WIDE), crop=False)

@@ -52,6 +52,14 @@ def build(
     refusal_limit: Annotated[int, typer.Option(min=1, help="Refusals in a row that end the asking of a host.")] = 3,
     retries: Annotated[int, typer.Option(min=0, help="Further tries after a passing failure.")] = 2,
     max_attempts: Annotated[int, typer.Option(min=1, help="Tries of one picture over all runs.")] = 6,
+    catalog: Annotated[
+        str,
+        typer.Option(
+            envvar="GPTFACE_CATALOG",
+            help="postgres://user@host/database for the catalogue of a new root (default: SQLite in the root); the "
+            "password comes from PGPASSWORD or ~/.pgpass.",
+        ),
+    ] = "",
 ) -> None:
     """Build the corpus: crawl, download, detect faces, curate, publish a release, write shards.
 
@@ -88,6 +96,7 @@ def build(
         refusal_limit=refusal_limit,
         retries=retries,
         max_attempts=max_attempts,
+        catalog=catalog,
         rules=parse_settings(RuleParameters, rule or []),
         samples_per_shard=samples_per_shard,
     )

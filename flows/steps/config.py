@@ -35,6 +35,7 @@ class BuildConfig:
     recheck_days: pictures fetched longer ago than this are asked for again, conditionally; 0 for never.
     host_concurrency, host_delay_s: how many pictures of one host are asked for at once, and the pause between two.
     refusal_limit: so many pictures of a host refused in a row end the asking there.
+    catalog: `postgres://user@host/database` for the catalogue of a new root; empty: as the root has it, else SQLite.
     """
 
     source: str
@@ -59,6 +60,7 @@ class BuildConfig:
     host_concurrency: int = 8
     host_delay_s: float = 0.0
     refusal_limit: int = 3
+    catalog: str = ""
     rules: RuleParameters = dataclasses.field(default_factory=RuleParameters)
     samples_per_shard: int = 1_000
 

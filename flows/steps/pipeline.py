@@ -80,7 +80,7 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
     Raises InputError for what a user can mend (an unreachable or empty source, a locked root) and OSError where the
     root can't be written; the root then holds what it held before, plus finished parts that a next run takes up.
     """
-    from warehouse.lake import root_lock
+    from warehouse.lake import choose_catalog, create, root_lock
 
     started = time.monotonic()
     detector = crawl.resolve_detector(config)
@@ -89,6 +89,9 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
     with root_lock(layout.root), sample.served(config) as (config, web):
         _finish_takedown(layout, runner)
         kept_out.check_source(layout, config.source)
+        if config.catalog:
+            choose_catalog(layout.root, config.catalog)
+            create(layout.root)  # a catalogue that was chosen counts as a lake from now on
         # A small web of another size is another source, although it has the same address.
         crawled = f"{asked} {config.source}" if web else asked
         folder = layout.open_crawl(crawled, refresh=config.refresh)

@@ -38,6 +38,7 @@ _DOUBT_SHARE, _DOUBT_SHARE_LARGE = 0.25, 0.15
 # Sides of the views of one doubtful find (input and face in it), and the share of the wanted score that the views so
 # far must have reached to go on: views of noise stay low, those of faces at the edge of the threshold do not.
 _VIEWS = ((128, 64, 0.0), (192, 96, 0.4), (192, 64, 0.6), (256, 128, 0.7), (320, 160, 0.8))
+_GAIN = 1.3  # in large pictures, a view is an enlargement if it shows the face so much larger than the look did
 _MAX_DOUBTS = 12  # per picture, best first: a picture of noise must not cost a second
 # Close-ups: the picture at half of the input.
 _CLOSE_UP_PX, _CLOSE_UP_FILL = 320, 0.5
@@ -128,35 +129,43 @@ class ScrfdDetector:
     def _search(self, rgb: NDArray[np.uint8]) -> Search:
         """The strategy for one picture: asks for views, is sent their finds, returns the faces."""
         first_px = self._det_size or first_look_px(rgb)
-        (seen,) = yield [whole_view(rgb, first_px)]
+        look_px = first_px
+        (seen,) = yield [whole_view(rgb, look_px)]
         if self._det_size is None and self._wants_larger(seen, rgb, first_px):
-            (seen,) = yield [whole_view(rgb, _LARGE_PX)]
+            look_px = _LARGE_PX
+            (seen,) = yield [whole_view(rgb, look_px)]
         sure = self._sure(seen)
         if self._det_size is None:
             share = _DOUBT_SHARE if max(rgb.shape[:2]) <= _LARGE_PX else _DOUBT_SHARE_LARGE
             doubts = _doubtful(seen, sure, share * self._min_score, self._min_score)
-            confirmed = yield from self._second_looks(rgb, doubts)
+            confirmed = yield from self._second_looks(rgb, doubts, look_px)
             sure = joined([sure, confirmed])
         if not len(sure) or _fills(sure, rgb):
             (framed,) = yield [framed_view(rgb, min(first_px, _CLOSE_UP_PX), _CLOSE_UP_FILL)]
             sure = joined([sure, self._sure(framed)])
         return make_faces(sure.boxes, sure.points, sure.scores, rgb.shape)
 
-    def _second_looks(self, rgb: NDArray[np.uint8], doubts: Finds) -> Generator[list[View], list[Finds], Finds]:
-        """Doubtful finds that an enlarged view confirms, as that view sees them."""
+    def _second_looks(
+        self, rgb: NDArray[np.uint8], doubts: Finds, look_px: int
+    ) -> Generator[list[View], list[Finds], Finds]:
+        """Doubtful finds of a look of `look_px` that a larger view confirms, as that view sees them."""
         confirmed = []
-        open_, promise = doubts, doubts.scores * 0
+        longer = max(rgb.shape[:2])
+        seen_px = (doubts.boxes[:, 2:] - doubts.boxes[:, :2]).max(axis=1, initial=0.0) * look_px / longer
+        enlarged_px = _GAIN * seen_px * (longer > _LARGE_PX)
+        promise = np.full(len(doubts), np.inf)  # the best score of its enlarged views, unlimited before the first
         for side_px, face_px, share in _VIEWS:
-            worth = promise >= share * self._min_score
-            open_, promise = open_.take(worth), promise[worth]
-            if not len(open_):
-                break
-            answers = yield [close_view(rgb, box, side_px, face_px) for box in open_.boxes]
-            again = [_nearest(found, box) for found, box in zip(answers, open_.boxes, strict=True)]
-            confirmed += [self._sure(found) for found in again]
-            scores = np.array([found.scores[0] if len(found) else 0.0 for found in again], dtype=np.float32)
-            undecided = scores < self._min_score
-            open_, promise = open_.take(undecided), np.maximum(promise, scores)[undecided]
+            now = np.flatnonzero(promise >= share * self._min_score)
+            boxes = doubts.boxes[now]
+            answers = (yield [close_view(rgb, box, side_px, face_px) for box in boxes]) if len(now) else []
+            for index, box, found in zip(now, boxes, answers, strict=True):
+                same = _nearest(found, box)
+                confirmed.append(self._sure(same))
+                score = float(same.scores[0]) if len(same) else 0.0
+                if score >= self._min_score:
+                    promise[index] = -1  # done with
+                elif face_px >= enlarged_px[index]:  # a view that is no larger than the look tells nothing against
+                    promise[index] = score if np.isinf(promise[index]) else max(score, promise[index])
         return joined(confirmed)
 
     def _wants_larger(self, seen: Finds, rgb: NDArray[np.uint8], first_px: int) -> bool:

@@ -60,7 +60,22 @@ def _seconds(action: object) -> float:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    "name", ["build", "sql", "funnel", "report", "shard", "train", "evaluate", "edit", "demo", "up"]
+    "name",
+    [
+        "build",
+        "sql",
+        "snapshots",
+        "funnel",
+        "report",
+        "shard",
+        "rebuild",
+        "card",
+        "train",
+        "evaluate",
+        "edit",
+        "demo",
+        "up",
+    ],
 )
 def test_every_command_has_help_with_an_example(gptface: Gptface, name: str) -> None:
     done = gptface(name, "--help")

@@ -55,6 +55,7 @@ def test_a_person_needs_embeddings(tmp_path: Path) -> None:
         pictures_of_person(Layout(tmp_path), tmp_path / "me.jpg", 0.4, "cascade", "buffalo_sc")
 
 
+@pytest.mark.e2e
 def test_pictures_of_a_person_are_those_with_a_near_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
@@ -193,6 +194,7 @@ def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     assert (tmp_path / "lake/tombstone.key").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.e2e
 def test_a_reader_of_an_older_copy_of_shards_passes_over_what_was_taken_down(tmp_path: Path) -> None:
     from gptface_core.shards import open_index, read_shard
     from tests.gptface_core.micro import write_corpus

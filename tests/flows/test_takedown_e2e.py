@@ -220,11 +220,8 @@ def test_a_crawl_that_reached_no_release_is_searched_too(root: Path) -> None:
 def test_the_catalogue_in_postgresql_forgets_as_well(
     web: SampleWeb, tmp_path: Path, postgres: str, postgres_cluster: Cluster
 ) -> None:
-    from warehouse.lake import choose_catalog
-
     root = tmp_path / "root"
-    choose_catalog(root, postgres)
-    run(web, root)
+    run(web, root, catalog=postgres)
     row = kept_rows(root)[0]
     needles = traces(root, row)
     do(root, urls=(row["image_url"],))

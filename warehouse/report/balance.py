@@ -100,6 +100,7 @@ def _balance(con: duckdb.DuckDBPyConnection, by: str, title: str, of_faces: bool
         LEFT JOIN pictures t ON t.image_id = i.image_id
         LEFT JOIN faces f ON f.image_id = i.image_id AND f.face_index = 0
         WHERE f.image_id IS NOT NULL OR NOT {of_faces} GROUP BY ALL""").fetchall()
+    rows = [(group.partition("://")[2] or group, reason, count) for group, reason, count in rows]
     sizes: Counter[str] = Counter()
     for group, _, count in rows:
         sizes[group] += count

@@ -41,8 +41,8 @@ class Spread:
 def read_spread(con: duckdb.DuckDBPyConnection, rules: dict[str, Any]) -> Spread:
     """The figures of the release that `con` shows; `rules` are its parameters, for the limits in the charts."""
     hosts = con.execute(
-        """SELECT regexp_replace(image_host, '^https?://', ''), count(*), count(*) FILTER (kept)
-           FROM pairs JOIN decisions USING (row_id) GROUP BY image_host ORDER BY 2 DESC, 1"""
+        """SELECT regexp_replace(p.image_host, '^https?://', ''), count(*), count(*) FILTER (d.kept)
+           FROM pairs p JOIN decisions d USING (row_id) GROUP BY p.image_host ORDER BY 2 DESC, 1"""
     ).fetchall()
     copies = con.execute(
         """WITH sizes AS (SELECT count(*) AS n FROM decisions WHERE cluster_id IS NOT NULL GROUP BY cluster_id)
@@ -68,9 +68,9 @@ def read_spread(con: duckdb.DuckDBPyConnection, rules: dict[str, Any]) -> Spread
 def _histograms(con: duckdb.DuckDBPyConnection, rules: dict[str, Any]) -> tuple[Histogram, ...]:
     faces = "SELECT image_id, {}::FLOAT AS x FROM faces WHERE face_index = 0"
     wanted = (
-        ("Yaw, to either side", "°", "abs(yaw_deg)", _limit(rules, "max_yaw_deg", 90)),
-        ("Roll, to either side", "°", "abs(roll_deg)", _limit(rules, "max_roll_deg", 180)),
-        ("Pitch, up is positive", "°", "pitch_deg", None),
+        ("Yaw, to either side", "°", "round(abs(yaw_deg), 1)", _limit(rules, "max_yaw_deg", 90)),
+        ("Roll, to either side", "°", "round(abs(roll_deg), 1)", _limit(rules, "max_roll_deg", 180)),
+        ("Pitch, up is positive", "°", "round(pitch_deg, 1)", None),
         ("Sharpness", "", "sharpness", _limit(rules, "min_sharpness", 0)),
         ("Brightness", "of 255", "brightness", None),
     )

@@ -40,7 +40,7 @@ def brighter(rgb: Pixels) -> tuple[Pixels, NDArray[np.float64]]:
 
 
 def correlation(a: bytes, b: bytes) -> float:
-    return float(np.corrcoef(*(np.frombuffer(thumb, dtype=np.uint8) for thumb in (a, b)))[0, 1])
+    return float(np.corrcoef([np.frombuffer(thumb, dtype=np.uint8) for thumb in (a, b)])[0, 1])
 
 
 @pytest.mark.parametrize("change", [half, cut, on_a_page, brighter])
