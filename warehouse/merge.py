@@ -86,12 +86,15 @@ def close(con: duckdb.DuckDBPyConnection, table: str, key: str, release: int) ->
     A version that begins in `release` itself was never shown by any other: it is not kept.
     """
     found = f"release_to IS NULL AND ({key}) IN (SELECT {key} FROM news)"
-    for statement, where in (
-        (f"DELETE FROM history.{table}", f"release_from = {release} AND {found}"),
-        (f"UPDATE history.{table} SET release_to = {release}", found),
-    ):
-        if count(con, f"SELECT count(*) FROM history.{table} WHERE {where}"):
-            con.execute(f"{statement} WHERE {where}")
+    begun_now = f"release_from = {release}"
+    row = con.execute(f"""
+        SELECT count(*) FILTER ({begun_now}), count(*) FILTER (NOT {begun_now})
+        FROM history.{table} WHERE {found}""").fetchone()
+    unseen, seen = row or (0, 0)
+    if unseen:
+        con.execute(f"DELETE FROM history.{table} WHERE {begun_now} AND {found}")
+    if seen:
+        con.execute(f"UPDATE history.{table} SET release_to = {release} WHERE {found}")
 
 
 def keep_places(con: duckdb.DuckDBPyConnection) -> None:

@@ -14,7 +14,7 @@ from flows.cli.options import DEFAULT_ROOT, At, Root
 if TYPE_CHECKING:
     from warehouse.snapshots import Snapshot
 
-_WIDE = 120  # a narrower terminal wraps lines; none is cut
+_WIDE = 110  # a narrower terminal wraps lines; nothing is cut
 
 
 def sql(
@@ -108,6 +108,7 @@ def _print_queries() -> None:
 
 
 def _print_snapshots(found: list[Snapshot]) -> None:
+    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -122,4 +123,4 @@ def _print_snapshots(found: list[Snapshot]) -> None:
         numbers = (f"{n:,}" for n in (each.pairs, each.kept, each.new, each.gone, each.shards))
         when = f"{each.created_at:%Y-%m-%d %H:%M}"
         table.add_row(str(each.release), when, escape(each.run_id[:8]), escape(each.code_version), each.rules, *numbers)
-    out.print(table, width=max(out.width, _WIDE), crop=False)
+    Console(width=max(out.width, _WIDE)).print(table)

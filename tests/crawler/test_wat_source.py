@@ -20,7 +20,8 @@ from crawler.rows import FOUND, found_batch
 from crawler.sources import wat as wat_module
 from crawler.sources.base import Candidate, Unit
 from crawler.sources.imagelinks import ImageLink, PictureResolver, is_clean, link_rows, tidy
-from crawler.sources.wat import WatSource, decode_page, decode_slow
+from crawler.sources.wat import WatSource
+from crawler.sources.watjson import _decode_fast, decode_page, decode_slow
 
 Link = dict[str, Any]
 
@@ -182,7 +183,7 @@ def test_what_is_no_document_is_none(document: bytes) -> None:
 
 def test_documents_as_common_crawl_writes_them_go_the_fast_way() -> None:
     document = wat_document([image("a.jpg", alt="Ä"), {"path": "A@/href", "url": "x", "text": 'a "quoted" text'}])
-    assert wat_module._decode_fast(document) == decode_slow(document)
+    assert _decode_fast(document) == decode_slow(document)
 
 
 TEXTS = st.text(st.sampled_from('ab }]{["\\:,/') | st.characters(), max_size=12)
@@ -228,6 +229,9 @@ BASES += [
 @settings(max_examples=200, deadline=None)
 @given(reference=REFERENCES | st.text(max_size=30), base=st.sampled_from([PAGE, *BASES]))
 @example(reference="a/./b.jpg", base=PAGE)
+@example(reference="/", base="https://example.org:8080/a/")
+@example(reference="//cdn.example/a.jpg", base="https://example.org:8080/a/")
+@example(reference="a.jpg", base="https://user@example.org/a/")
 @example(reference="x" * 9000, base=PAGE)
 @example(reference="https://h.example/" + "x" * 9000, base=PAGE)
 def test_addresses_are_those_of_the_careful_way(reference: str, base: str) -> None:

@@ -72,7 +72,8 @@ def test_deployed_build_completes_and_a_plain_duckdb_connection_reads_the_lake(p
 
     run = _run_named(done.stdout)
     names = {task["name"] for task in _tasks(prefect_up, run)}
-    assert {"plan", "consent", "download-00000", "detect-00000", "publish"} <= names
+    assert {"extract", "plan", "hosts-00000", "consent-00000", "download-00000"} <= names
+    assert {"detect-00000", "publish"} <= names
     artifacts = prefect_up.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
     by_key = {artifact["key"]: artifact for artifact in artifacts}
     assert {"build-summary", "build-reasons", "report"} <= set(by_key)

@@ -22,7 +22,7 @@ from warehouse.rules import RuleParameters
 
 pytestmark = pytest.mark.e2e  # a lake
 NAMING = Naming("faces of test", "https://example.org/faces", "takedown@example.org")
-HATS = (("alt", "A woman with a red hat"),)
+HATS = (("alt", "A smiling woman with brown hair and a red hat"),)
 SHOTS = [
     *(Shot(f"good{i}", face_px=70.0 + 10 * i, captions=HATS) for i in range(30)),
     *(Shot(f"tiny{i}", face_px=20.0) for i in range(5)),
