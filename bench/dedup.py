@@ -64,7 +64,7 @@ def measure(count: int) -> dict[str, float]:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         merged = con.execute("""
             SELECT p.first_release, e.first_release FROM clusters c JOIN hashed_pictures p USING (image_id)
-            JOIN hashed_pictures e ON e.image_id = c.cluster_id WHERE c.image_id <> c.cluster_id""").fetchall()
+            JOIN hashed_pictures e ON e.image_id = c.elder_id WHERE c.image_id <> c.elder_id""").fetchall()
     found = {int(copy): int(elder) for copy, elder in merged}
     right = sum(found.get(distinct + i) == int(elder) for i, elder in enumerate(originals))
     return {

@@ -18,12 +18,14 @@ from crawler.known import Known
 from crawler.outcomes import accumulated, ended, judged, kept, retry_after_s
 from crawler.politeness import Effect, Grant, Reply, Row
 from crawler.rawshard import Outcome
-from crawler.retry import RETRIED_AT_ONCE
 from crawler.robots import RobotsGate
 from warehouse.schema import Reason
 
 logger = logging.getLogger(__name__)
 
+# Asked again at once, after a pause. A timeout has had its time, and a name without address stays so for minutes.
+# What a later run asks again is warehouse.schema.PASSING.
+RETRIED_AT_ONCE = frozenset({Reason.CONNECT, Reason.HTTP_SERVER_ERROR, Reason.BROKEN_TRANSFER})
 _SILENCES = frozenset({Reason.DNS, Reason.CONNECT, Reason.TIMEOUT})
 
 

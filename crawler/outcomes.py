@@ -10,9 +10,8 @@ from email.utils import parsedate_to_datetime
 from crawler.fetch import Headers
 from crawler.known import Known, validator
 from crawler.rawshard import Outcome
-from crawler.retry import RETRIED_LATER
 from crawler.sniff import image_kind
-from warehouse.schema import Reason, Status
+from warehouse.schema import PASSING, Reason, Status
 
 REFUSALS = frozenset(
     {
@@ -40,7 +39,7 @@ def accumulated(outcome: Outcome, known: Known | None) -> Outcome:
     if known is None or outcome.kept is not None:
         return outcome
     attempts = known.row["attempts"] + outcome.attempts
-    if known.is_ok and outcome.reason in RETRIED_LATER:
+    if known.is_ok and outcome.reason in PASSING:
         return kept(known, attempts=attempts)
     return replace(outcome, attempts=attempts)
 

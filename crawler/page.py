@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from warehouse.schema import CaptionKind
+from warehouse.schema import CAPTION_RANKING, CaptionKind
 
 MAX_TEXT_CHARS = 600
 MAX_PICTURES = 2000  # per page; what comes later in the page is left out
@@ -54,19 +54,7 @@ class Page:
     directives: str
 
 
-# Texts written for the picture come first, then those of what holds it, then those of the page and its section.
-RANKING = (
-    CaptionKind.ALT,
-    CaptionKind.FIGCAPTION,
-    CaptionKind.ARIA_LABEL,
-    CaptionKind.TITLE,
-    CaptionKind.JSON_LD,
-    CaptionKind.CARD,
-    CaptionKind.TABLE_ROW,
-    CaptionKind.META,
-    CaptionKind.NEARBY,
-)
-_RANK = {kind: rank for rank, kind in enumerate(RANKING)}
+_RANK = {kind: rank for rank, kind in enumerate(CAPTION_RANKING)}
 
 
 def collapse(text: str | None) -> str:

@@ -49,7 +49,7 @@ class Nearness:
 
 
 def find_clusters(con: duckdb.DuckDBPyConnection, near: Nearness) -> None:
-    """Temporary table `clusters(image_id, cluster_id)` of `hashed_pictures`.
+    """Temporary table `clusters(image_id, elder_id)` of `hashed_pictures`.
 
     That is a table with the columns image_id, phash, face_phash (16 hex digits each or null), face_thumb (BLOB of 256
     grey values or null) and first_release. A picture without hashes is its own cluster.
@@ -73,8 +73,16 @@ def find_clusters(con: duckdb.DuckDBPyConnection, near: Nearness) -> None:
         WITH named AS (
             SELECT l.n, first_value(p.image_id) OVER (PARTITION BY label ORDER BY first_release, image_id) AS elder
             FROM labels l JOIN hashed_pictures p ON p.rowid = l.n)
-        SELECT p.image_id, coalesce(elder, p.image_id) AS cluster_id
+        SELECT p.image_id, coalesce(elder, p.image_id) AS elder_id
         FROM hashed_pictures p LEFT JOIN named ON named.n = p.rowid""")
+
+
+def cluster_id_sql(image_id: str) -> str:
+    """SQL for the id of a cluster (32 hex digits) from that of its earliest member.
+
+    A one-way hash: copies keep it when their original is taken down, and must not tell which that was.
+    """
+    return f"left(sha256('cluster:' || {image_id}), 32)"
 
 
 def likeness(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:

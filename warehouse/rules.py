@@ -15,7 +15,7 @@ from warehouse import captions, content, dedup, words
 from warehouse.lake import quoted
 from warehouse.languages import language_sql
 from warehouse.parameters import RuleParameters
-from warehouse.schema import CaptionKind, Reason
+from warehouse.schema import CAPTION_RANKING, Reason
 from warehouse.splits import split_sql
 
 __all__ = ["RULES", "Rule", "RuleParameters", "decide"]
@@ -64,20 +64,6 @@ RULES = (
     Rule("caption_person", Reason.NO_PERSON_MENTIONED, "NOT {need_person} OR person"),
 )
 
-# Of the captions of one picture on several pages: texts written for the picture first, then what stands around it.
-_KIND_ORDER = (
-    CaptionKind.ALT,
-    CaptionKind.LIST,
-    CaptionKind.FIGCAPTION,
-    CaptionKind.ARIA_LABEL,
-    CaptionKind.TITLE,
-    CaptionKind.JSON_LD,
-    CaptionKind.CARD,
-    CaptionKind.TABLE_ROW,
-    CaptionKind.META,
-    CaptionKind.NEARBY,
-)
-
 
 def _literal(value: object) -> str:
     if isinstance(value, tuple):
@@ -114,6 +100,7 @@ def _judge(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
     caption = words.without_names_sql("k.caption") if parameters.replace_names else "k.caption"
     language = language_sql(con, "k.caption") if parameters.languages else "NULL"
     person = words.names_person_sql("k.caption") if parameters.need_person else "NULL"
+    cluster = dedup.cluster_id_sql("u.elder_id")
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE judged AS
         WITH candidates AS (
@@ -121,7 +108,7 @@ def _judge(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
                    t.detector, t.reason AS picture_reason, t.width_px, t.height_px, t.face_count,
                    f.score, f.face_px, f.yaw_deg, f.roll_deg, f.sharpness, x.blocked, x.nsfw, x.minor,
                    {caption} AS caption, k.kind AS caption_kind, k.rank AS caption_rank, k.boilerplate, k.words,
-                   {language} AS language, {person} AS person, u.cluster_id, p.image_host
+                   {language} AS language, {person} AS person, {cluster} AS cluster_id, p.image_host
             FROM pairs p
             LEFT JOIN consent c ON c.row_id = p.row_id
             LEFT JOIN images i ON i.url_id = p.url_id
@@ -140,7 +127,7 @@ def _settle_duplicates(con: duckdb.DuckDBPyConnection, parameters: RuleParameter
 
     A picture that was in the corpus before keeps the split that it had there (see `splits`).
     """
-    kinds = ", ".join(f"'{kind.value}'" for kind in _KIND_ORDER)
+    kinds = ", ".join(f"'{kind.value}'" for kind in CAPTION_RANKING)
     # Of more than the cap those with the smallest hash stay: any subset, but always that.
     host_cap, caption_cap = parameters.max_per_host or "NULL", parameters.max_per_caption or "NULL"
     split = split_sql("coalesce(home_id, cluster_id)", parameters.val_share, parameters.test_share)

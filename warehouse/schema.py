@@ -30,6 +30,21 @@ class CaptionKind(StrEnum):
     LIST = "list"
 
 
+# Texts written for the picture come first, then those of what holds it, then those of the page and its section.
+CAPTION_RANKING = (
+    CaptionKind.ALT,
+    CaptionKind.LIST,
+    CaptionKind.FIGCAPTION,
+    CaptionKind.ARIA_LABEL,
+    CaptionKind.TITLE,
+    CaptionKind.JSON_LD,
+    CaptionKind.CARD,
+    CaptionKind.TABLE_ROW,
+    CaptionKind.META,
+    CaptionKind.NEARBY,
+)
+
+
 class Status(StrEnum):
     """How far one image address came."""
 

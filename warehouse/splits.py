@@ -2,9 +2,9 @@
 
 A picture belongs to the split of its home: the identity that its cluster had when the picture first entered the corpus.
 The corpus holds one picture of a cluster at a time (the others are near-duplicates), so no photograph lies on two
-sides of a release. A cluster's identity is its earliest member, which new data cannot change, but for one case: a new
-picture may join two clusters that were apart. The younger one then takes the elder's identity; its pictures that have
-been in the corpus keep their home and with it their split, and of both clusters together one picture stays.
+sides of a release. A cluster's identity is that of its earliest member, which new data cannot change, but for one case:
+a new picture may join two clusters that were apart. The younger one then takes the elder's identity; its pictures that
+have been in the corpus keep their home and with it their split, and of both clusters together one picture stays.
 """
 
 from __future__ import annotations

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import DEFAULT_ROOT, At, Release, Root
+from flows.cli.options import (
+    DEFAULT_ROOT,
+    AllowPrivate,
+    At,
+    DownloadThreads,
+    HostConcurrency,
+    HostDelay,
+    PartUrls,
+    RefusalLimit,
+    Release,
+    Retries,
+    Root,
+    Workers,
+)
 
 
 class Format(StrEnum):
@@ -35,22 +48,20 @@ def build(
     ] = 0.0,
     limit: Annotated[int, typer.Option(min=0, help="Files to read at most, of those not read yet (0: all).")] = 0,
     cc_base: Annotated[str, typer.Option(help="A mirror of Common Crawl's files (default: its own address).")] = "",
-    allow_private: Annotated[
-        bool, typer.Option(help="Allow loopback and private addresses (tests, intranet).")
-    ] = False,
-    part_urls: Annotated[int, typer.Option(min=1, help="Picture addresses per part, the unit of resumption.")] = 2_000,
+    allow_private: AllowPrivate = False,
+    part_urls: PartUrls = 2_000,
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Faces per training shard.")] = 1_000,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes (0: one per core).")] = 0,
+    workers: Workers = 0,
     max_pages: Annotated[int, typer.Option(min=1, help="Pages to crawl at most.")] = 100_000,
     max_depth: Annotated[int, typer.Option(min=1, help="Links to follow from the start page at most.")] = 10,
     max_minutes: Annotated[float, typer.Option(help="Minutes to crawl at most.")] = 60.0,
     page_delay_s: Annotated[float, typer.Option(min=0, help="Seconds between two pages of a host.")] = 0.25,
     sitemaps: Annotated[bool, typer.Option(help="Read a site's sitemaps, too.")] = True,
-    download_threads: Annotated[int, typer.Option(min=1, help="Pictures asked for at once, per worker.")] = 32,
-    host_concurrency: Annotated[int, typer.Option(min=1, help="Pictures of one host asked for at once.")] = 8,
-    host_delay_s: Annotated[float, typer.Option(min=0, help="Seconds between two pictures of a host.")] = 0.0,
-    refusal_limit: Annotated[int, typer.Option(min=1, help="Refusals in a row that end the asking of a host.")] = 3,
-    retries: Annotated[int, typer.Option(min=0, help="Further tries after a passing failure.")] = 2,
+    download_threads: DownloadThreads = 32,
+    host_concurrency: HostConcurrency = 8,
+    host_delay_s: HostDelay = 0.0,
+    refusal_limit: RefusalLimit = 3,
+    retries: Retries = 2,
     max_attempts: Annotated[int, typer.Option(min=1, help="Tries of one picture over all runs.")] = 6,
     catalog: Annotated[
         str,
@@ -133,7 +144,7 @@ def shard(
     release: Release = 0,
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Faces per shard.")] = 1_000,
     verify: Annotated[bool, typer.Option(help="Only check the shards against their index.")] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes (0: one per core).")] = 0,
+    workers: Workers = 0,
 ) -> None:
     """Write (or check) the training shards of a release: WebDataset tars of aligned faces, byte for byte the same.
 

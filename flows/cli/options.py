@@ -14,4 +14,14 @@ Root = Annotated[
 At = Annotated[int | None, typer.Option("--at", min=1, help="Read an earlier release (default: the current one).")]
 Release = Annotated[int, typer.Option("--release", min=0, help="Release of the corpus (0: the newest).")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Workers = Annotated[int, typer.Option(min=0, help="Worker processes (0: one per core).")]
+PartUrls = Annotated[int, typer.Option(min=1, help="Picture addresses per part, the unit of resumption.")]
+AllowPrivate = Annotated[
+    bool, typer.Option("--allow-private", help="Allow loopback and private addresses (tests, intranet).")
+]
+DownloadThreads = Annotated[int, typer.Option(min=1, help="Pictures asked for at once, per worker.")]
+HostConcurrency = Annotated[int, typer.Option(min=1, help="Pictures of one host asked for at once.")]
+HostDelay = Annotated[float, typer.Option("--host-delay-s", min=0, help="Seconds between two pictures of a host.")]
+RefusalLimit = Annotated[int, typer.Option(min=1, help="Refusals in a row that end the asking of a host.")]
+Retries = Annotated[int, typer.Option(min=0, help="Further tries after a passing failure.")]
 DEFAULT_ROOT = Path("gptface-data")

@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options import (
+    AllowPrivate,
+    DownloadThreads,
+    HostConcurrency,
+    HostDelay,
+    PartUrls,
+    RefusalLimit,
+    Retries,
+    Workers,
+)
+
 if TYPE_CHECKING:
     from flows.steps.rebuild import RebuildReport
 
@@ -23,20 +34,18 @@ _VERDICTS = {
 def rebuild(
     manifest: Annotated[Path, typer.Argument(help="A manifest: its folder, manifest.json or manifest.parquet.")],
     root: Annotated[Path, typer.Option("--root", help="A new, empty root.")],
-    allow_private: Annotated[
-        bool, typer.Option("--allow-private", help="Also from loopback and private addresses.")
-    ] = False,
+    allow_private: AllowPrivate = False,
     pixels_close: Annotated[
         bool, typer.Option("--pixels-close", help="With other encoder versions: compare pixels instead of bytes.")
     ] = False,
     tombstones: Annotated[Path | None, typer.Option(help="Another root whose takedowns are honoured as well.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes (0: one per core).")] = 0,
-    part_urls: Annotated[int, typer.Option(min=1, help="Addresses per part, the unit of resumption.")] = 2_000,
-    download_threads: Annotated[int, typer.Option(min=1, help="Downloads at once per worker.")] = 32,
-    host_concurrency: Annotated[int, typer.Option(min=1, help="Pictures asked of one host at once.")] = 8,
-    host_delay_s: Annotated[float, typer.Option(min=0, help="Pause between two pictures of a host.")] = 0.0,
-    refusal_limit: Annotated[int, typer.Option(min=1, help="Refusals in a row that end the asking of a host.")] = 3,
-    retries: Annotated[int, typer.Option(min=0, help="Further tries after a passing failure.")] = 2,
+    workers: Workers = 0,
+    part_urls: PartUrls = 2_000,
+    download_threads: DownloadThreads = 32,
+    host_concurrency: HostConcurrency = 8,
+    host_delay_s: HostDelay = 0.0,
+    refusal_limit: RefusalLimit = 3,
+    retries: Retries = 2,
 ) -> None:
     """Make the shards of a manifest again: ask for its pictures, verify them, write the same bytes.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flows.steps.config import BuildConfig
 from flows.steps.layout import Layout
+from flows.steps.runner import Runner
 
 if TYPE_CHECKING:
     from crawler.consent import ConsentConfig
@@ -36,7 +37,10 @@ class UnitJob:
 
 @dataclass(frozen=True)
 class PartJob:
-    """What a worker needs to download or detect one part of a crawl, or to ask one batch of its hosts."""
+    """What a worker needs to download or detect one part of a crawl, or to ask one batch of its hosts.
+
+    `tombstones`: the roots whose takedowns count.
+    """
 
     part: int
     crawl: str
@@ -44,6 +48,7 @@ class PartJob:
     detector: str
     pack: str
     download: DownloadConfig
+    tombstones: tuple[str, ...]
 
 
 def crawl_limits(config: BuildConfig, crawl: Path) -> CrawlLimits:
@@ -81,9 +86,20 @@ def download_config(config: BuildConfig) -> DownloadConfig:
     )
 
 
-def part_jobs(config: BuildConfig, crawl: Path, parts: int, detector: str) -> list[PartJob]:
-    download = download_config(config)
-    return [PartJob(part, str(crawl), config.root, detector, config.pack, download) for part in range(parts)]
+def part_jobs(
+    config: BuildConfig, crawl: Path, parts: int, detector: str = "", tombstones: Sequence[str] = ()
+) -> list[PartJob]:
+    """A job per part. `tombstones`: other roots whose takedowns count beside those of the crawl's own."""
+    download, roots = download_config(config), (config.root, *tombstones)
+    return [PartJob(part, str(crawl), config.root, detector, config.pack, download, roots) for part in range(parts)]
+
+
+def fetch(crawl: Path, jobs: list[PartJob], runner: Runner) -> None:
+    """Ask the hosts of a planned crawl for their rules, decide consent, and download its parts."""
+    if jobs:
+        runner.map("hosts", ask_hosts, [replace(jobs[0], part=batch) for batch in range(host_batches(crawl))])
+    runner.map("consent", consent, jobs)
+    runner.map("download", download, jobs)
 
 
 def resolve_detector(config: BuildConfig) -> str:
@@ -149,12 +165,16 @@ def _consent_config(job: PartJob) -> ConsentConfig:
 
 
 def download(job: PartJob) -> int:
-    """Download one part into a raw shard; how many pictures came."""
+    """Download one part into a raw shard; how many pictures came. What was taken down is dropped at any address."""
     from crawler.download import download_part
     from flows.steps.kept_out import keeper
 
     raw_prefix = Path(job.crawl).relative_to(job.root).as_posix()
-    is_taken_down = keeper(Path(job.root))
+    keepers = [keeper(Path(root)) for root in job.tombstones]
+
+    def is_taken_down(data: bytes) -> bool:
+        return any(keeper(data) for keeper in keepers)
+
     return download_part(job.part, Path(job.crawl), f"{raw_prefix}/images", job.download, is_taken_down).ok
 
 

@@ -139,9 +139,7 @@ def _fetch(config: BuildConfig, layout: Layout, folder: Path, detector: str, run
         discard_unplanned(folder)
         raise
     jobs = crawl.part_jobs(config, folder, planned.parts, detector)
-    runner.map("hosts", crawl.ask_hosts, crawl.part_jobs(config, folder, crawl.host_batches(folder), detector))
-    runner.map("consent", crawl.consent, jobs)
-    runner.map("download", crawl.download, jobs)
+    crawl.fetch(folder, jobs, runner)
     runner.step("taken down", kept_out.drop_taken_down, layout, folder)
     runner.map("detect", crawl.detect, jobs)
 

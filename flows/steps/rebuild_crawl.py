@@ -44,15 +44,6 @@ class RebuildConfig:
         return BuildConfig(source="rebuild", **{name: getattr(self, name) for name in names})
 
 
-@dataclass(frozen=True)
-class PartJob:
-    """What a worker needs to download a part: the crawler's job, and the roots whose takedowns count."""
-
-    part: int
-    job: crawl.PartJob
-    tombstones: tuple[str, ...]
-
-
 def open_crawl(layout: Layout, manifest: Manifest) -> Path:
     """The folder of this manifest's crawl: the unfinished one, or a new one that knows what the last one found."""
     from warehouse.lake import has_lake
@@ -90,23 +81,18 @@ def plan(manifest: Manifest, folder: Path, config: RebuildConfig) -> set[str]:
 
     from crawler.plan import write_plan
 
-    stones = _Tombstones.load(_tombstone_roots(manifest, config), manifest.folder)
-    barred: set[str] = set()
-
-    def candidates() -> Iterator[Candidate]:
+    def rows() -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(manifest.table) as table:
             for batch in table.iter_batches(10_000):
-                for row in batch.to_pylist():
-                    if stones.bars(row):
-                        barred.add(row["row_id"])
-                    else:
-                        yield _candidate(row)
+                yield from batch.to_pylist()
 
-    for _ in candidates():  # once for what is barred: a finished plan does not look at what it is given
-        pass
+    roots = (config.root, *_other_roots(manifest, config))
+    stones = _Tombstones.load(roots, manifest.folder)
+    barred = {str(row["row_id"]) for row in rows() if stones.bars(row)}
     if len(barred) == manifest.samples:
         raise InputError("all samples of the manifest were taken down: nothing to rebuild")
-    write_plan(candidates(), folder / "plan", config.part_urls, "rebuild")
+    candidates = (_candidate(row) for row in rows() if row["row_id"] not in barred)
+    write_plan(candidates, folder / "plan", config.part_urls, "rebuild")
     return barred
 
 
@@ -154,12 +140,12 @@ class _Tombstones:
         )
 
 
-def _tombstone_roots(manifest: Manifest, config: RebuildConfig) -> tuple[str, ...]:
-    """Where takedowns may be told: the root to which the manifest belongs, the new one, and one that was named."""
+def _other_roots(manifest: Manifest, config: RebuildConfig) -> tuple[str, ...]:
+    """Where takedowns may be told, beside the new root: the one to which the manifest belongs, and one named."""
     if config.tombstones and not (Path(config.tombstones) / "lake").is_dir():
         raise InputError(f"--tombstones {config.tombstones}: give a root, with its folder lake")
     own = manifest.folder.resolve().parents[1]
-    return tuple(dict.fromkeys([str(own), config.root, *([config.tombstones] if config.tombstones else [])]))
+    return tuple(dict.fromkeys([str(own), *([config.tombstones] if config.tombstones else [])]))
 
 
 def fetch(config: RebuildConfig, manifest: Manifest, folder: Path, runner: Runner) -> None:
@@ -168,25 +154,5 @@ def fetch(config: RebuildConfig, manifest: Manifest, folder: Path, runner: Runne
 
     planned = read_plan(folder / "plan")
     parts = planned.parts if planned else 0
-    settings = config.build_config()
-    jobs = crawl.part_jobs(settings, folder, parts, "")
-    runner.map("hosts", crawl.ask_hosts, crawl.part_jobs(settings, folder, crawl.host_batches(folder), ""))
-    runner.map("consent", crawl.consent, jobs)
-    roots = _tombstone_roots(manifest, config)
-    runner.map("download", download, [PartJob(job.part, job, roots) for job in jobs])
-
-
-def download(job: PartJob) -> int:
-    """Download one part (in a worker); how many pictures came. What was taken down is dropped at any address."""
-    from crawler.download import download_part
-    from flows.steps.kept_out import keeper
-
-    keepers = [keeper(Path(root)) for root in job.tombstones]
-    raw_prefix = Path(job.job.crawl).relative_to(job.job.root).as_posix()
-    return download_part(
-        job.part,
-        Path(job.job.crawl),
-        f"{raw_prefix}/images",
-        job.job.download,
-        lambda data: any(is_taken_down(data) for is_taken_down in keepers),
-    ).ok
+    others = _other_roots(manifest, config)
+    crawl.fetch(folder, crawl.part_jobs(config.build_config(), folder, parts, tombstones=others), runner)

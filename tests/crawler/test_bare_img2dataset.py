@@ -33,10 +33,9 @@ from crawler.files import read_rows
 from crawler.hosts import ConsentConfig
 from crawler.known import known_images_path
 from crawler.plan import plan_crawl, write_plan
-from crawler.retry import RETRIED_LATER
 from crawler.sources.base import Candidate, CrawlLimits
 from gptface_core.faces.decode import Picture, decode_upright
-from warehouse.schema import IMAGES, Reason
+from warehouse.schema import IMAGES, PASSING, Reason
 
 pytestmark = pytest.mark.slow
 
@@ -262,7 +261,7 @@ def remember(crawl: Path, rows: list[dict[str, Any]]) -> None:
     """known/images.parquet, as the ledger writes it."""
     path = known_images_path(crawl)
     path.parent.mkdir(parents=True)
-    later = [row["reason"] is not None and Reason(row["reason"]) in RETRIED_LATER for row in rows]
+    later = [row["reason"] is not None and Reason(row["reason"]) in PASSING for row in rows]
     known = [{**row, "settled": not retry, "recheck": False} for row, retry in zip(rows, later, strict=True)]
     schema = pa.schema([*IMAGES, pa.field("settled", pa.bool_()), pa.field("recheck", pa.bool_())])
     pq.write_table(pa.Table.from_pylist(known, schema=schema), path)

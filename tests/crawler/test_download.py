@@ -26,9 +26,8 @@ from crawler.fetch import FetchConfig, Fetcher, FetchError
 from crawler.hosts import ConsentConfig
 from crawler.outcomes import retry_after_s
 from crawler.plan import write_plan
-from crawler.retry import RETRIED_LATER
 from crawler.sources import Candidate
-from warehouse.schema import IMAGES, Reason, url_id
+from warehouse.schema import IMAGES, PASSING, Reason, url_id
 
 PREFIX = "raw/test/g000/images"
 
@@ -245,7 +244,7 @@ def test_a_certificate_that_does_not_verify_is_final(tmp_path: Path) -> None:
     finally:
         web.close()
     assert caught.value.reason is Reason.TLS
-    assert Reason.TLS not in RETRIED_LATER
+    assert Reason.TLS not in PASSING
 
 
 @pytest.mark.parametrize(

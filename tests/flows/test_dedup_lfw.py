@@ -62,7 +62,7 @@ def clusters(rows: list[Row]) -> dict[str, str]:
         names = ("image_id", "phash", "face_phash", "face_thumb")
         con.executemany("INSERT INTO hashed_pictures VALUES (?, ?, ?, ?, 1)", [[r[n] for n in names] for r in rows])
         find_clusters(con, Nearness(rules.near_duplicate_bits, rules.near_face_bits, rules.min_face_likeness))
-        return dict(con.execute("SELECT image_id, cluster_id FROM clusters").fetchall())
+        return dict(con.execute("SELECT image_id, elder_id FROM clusters").fetchall())
 
 
 def own_duplicates(crops: NDArray[np.uint8], embeddings: NDArray[np.float32]) -> set[tuple[int, int]]:

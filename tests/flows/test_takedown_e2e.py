@@ -26,6 +26,8 @@ from tests.flows.takedown_root import chunks_of, crop_of, residue, shard_hashes
 from tests.flows.test_model_steps import MICRO
 from tests.flows.test_recrawl_e2e import InlineRunner
 from tests.postgres_cluster import Cluster
+from warehouse.dedup import cluster_id_sql
+from warehouse.lake import quoted
 from warehouse.parameters import RuleParameters
 
 pytestmark = pytest.mark.e2e
@@ -88,10 +90,23 @@ def traces(root: Path, row: Row) -> list[bytes]:
     return [row["image_url"].encode(), *chunks_of(picture(root, row)), *chunks_of(crop_of(root, row["row_id"])[1])]
 
 
-def victim(root: Path) -> Row:
-    """A kept row of the training split, so that it lies in both releases' shards and in the model's tokens."""
+def victim(root: Path, copied: bool = False) -> Row:
+    """A kept row of the training split, so that it lies in both releases' shards and in the model's tokens.
+
+    `copied`: with copies, of which it is the earliest; these stay, and with them the name of what they are copies of.
+    """
+    pictures = f"""SELECT cluster_id FROM pairs JOIN images USING (url_id) JOIN decisions USING (row_id)
+                   GROUP BY cluster_id HAVING count(DISTINCT image_id) {"> 1" if copied else "= 1"}"""
+    first = rows(root, f"FROM corpus WHERE split = 'train' AND cluster_id IN ({pictures}) ORDER BY row_id", 1)
     second = {row["row_id"] for row in kept_rows(root, 2)}
-    return next(row for row in kept_rows(root, 1) if row["row_id"] in second and row["split"] == "train")
+    return next(
+        row for row in first if row["row_id"] in second and row["cluster_id"] == cluster_of(root, row["image_id"])
+    )
+
+
+def cluster_of(root: Path, image_id: str) -> str:
+    """The id of a cluster whose earliest picture is this."""
+    return str(rows(root, f"SELECT {cluster_id_sql(quoted(image_id))} AS id")[0]["id"])
 
 
 def asked(root: Path, **what: Any) -> TakedownConfig:
@@ -133,6 +148,15 @@ def test_nothing_of_a_picture_is_left_and_the_rest_is_as_it_was(root: Path, web:
         n: b for n, b in after.items() if "r00002" in n
     }
     assert {name: (root / "shards/r00002" / name).read_bytes() for name in made} == made
+
+
+def test_copies_of_it_do_not_tell_what_they_are_copies_of(root: Path) -> None:
+    row = victim(root, copied=True)
+    cluster = f"FROM decisions WHERE cluster_id = '{row['cluster_id']}'"
+    copies = [found["row_id"] for found in rows(root, cluster) if found["row_id"] != row["row_id"]]
+    do(root, urls=(row["image_url"],))
+    assert residue(root, [row[name].encode() for name in ("row_id", "image_id", "image_url")]) == {}
+    assert {found["row_id"] for found in rows(root, cluster)} <= set(copies) != set()
 
 
 def crop_of_release(shards: dict[str, bytes], row_id: str, release: int) -> str:

@@ -39,7 +39,7 @@ def clusters(pictures: Pictures, distance: int = 3, faces: Faces | None = None) 
     if rows:
         con.executemany("INSERT INTO hashed_pictures VALUES (?, ?, ?, ?, ?)", rows)
     find_clusters(con, Nearness(whole_bits=distance))
-    return dict(con.execute("SELECT image_id, cluster_id FROM clusters").fetchall())
+    return dict(con.execute("SELECT image_id, elder_id FROM clusters").fetchall())
 
 
 def flipped(value: int, bits: list[int]) -> int:

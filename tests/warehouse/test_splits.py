@@ -36,7 +36,7 @@ def test_a_picture_that_joins_two_clusters_moves_nothing(tmp_path: Path) -> None
     assert len({split for split, _ in first.values()}) == 2
     after = corpus_after(tmp_path, [shot("bridge", 0b111, 100)], 2)
     assert set(after) == {larger.image_url}  # one cluster, of which the largest stays
-    assert after[larger.image_url] == (first[larger.image_url][0], elder.image_id)
+    assert after[larger.image_url] == (first[larger.image_url][0], first[elder.image_url][1])
     newest = corpus_after(tmp_path, [shot("largest", 0b11, 400)], 3)
     assert {split for split, _ in newest.values()} == {first[elder.image_url][0]}
     assert len(newest) == 1
