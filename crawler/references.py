@@ -62,11 +62,11 @@ AMBIGUOUS = frozenset({"data-url", "data-image", "data-img", "data-normal", "fil
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".avif", ".bmp", ".tif", ".tiff")
 _IMAGE_ENDING = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|avif|bmp|tiff?)(?:[?#]|$)", re.I)
-_PLACEHOLDER = re.compile(
+PLACEHOLDER = (
     r"(?:^|/)(?:1x1|1px|blank|clear|clearpixel|empty|gray|grey|lazy|lazy-?load|loader|loading|ajax-loader|pixel"
-    r"|placeholder|shim|spacer|spinner|trans|transparent)\.(?:gif|png|svg|jpe?g|webp)(?:[?#]|$)",
-    re.I,
+    r"|placeholder|shim|spacer|spinner|trans|transparent)\.(?:gif|png|svg|jpe?g|webp)(?:[?#]|$)"
 )
+_PLACEHOLDER = re.compile(PLACEHOLDER, re.I)
 _BACKGROUND = re.compile(
     r"""(?:^|[;{\s])background(?:-image)?\s*:[^;]*?url\(\s*"""
     r"""(?:"([^"]*)"|'([^']*)'|((?:\\[0-9a-f]{1,6}\s?|\\.|[^)"'\s\\])+))\s*\)""",

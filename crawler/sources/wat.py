@@ -19,7 +19,7 @@ from crawler.errors import InputError
 from crawler.extract import Caption, page_directives
 from crawler.rows import FOUND, caption_lists, strings
 from crawler.sources.base import Candidate, Damage, Found, PageVisit, Unit
-from crawler.sources.imagelinks import LinkRows, is_clean, link_rows
+from crawler.sources.imagelinks import LinkRows, is_clean, link_rows, plain_pictures
 from crawler.sources.records import Archive, body_of, not_an_archive, open_archive, record_date, warc_records
 from crawler.sources.warc import damage_of
 from crawler.sources.watjson import WatPage, decode_page
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENT_BYTES = 64_000_000
 _BATCH_ROWS = 20_000
+_LOT_LINKS, _LOT_PAGES = 4_000, 1_000  # judged together
 _DIRECTIVE_HEADERS = frozenset({"x-robots-tag", "tdm-reservation"})
 
 
@@ -125,6 +126,24 @@ class _Rows:
 
 
 def _found(archive: Archive) -> Iterator[_PageFound]:
+    """Pages with their pictures, a lot of pages at a time."""
+    lot: list[tuple[WatPage, datetime]] = []
+    links = 0
+    try:
+        for page, date in _decoded(archive):
+            lot.append((page, date))
+            links += len(page.links)
+            if links >= _LOT_LINKS or len(lot) >= _LOT_PAGES:
+                yield from _found_on(lot)
+                lot, links = [], 0
+    except DamagedError:
+        yield from _found_on(lot)
+        raise
+    yield from _found_on(lot)
+
+
+def _decoded(archive: Archive) -> Iterator[tuple[WatPage, datetime]]:
+    """Raises DamagedError at the end where a record could not be read."""
     from fastwarc.warc import WarcRecordType
 
     if not archive.is_warc:
@@ -140,22 +159,25 @@ def _found(archive: Archive) -> Iterator[_PageFound]:
         page = decode_page(document)
         if page is None:
             unreadable.append(record.stream_pos)
-        elif found := _found_on(page, record_date(record)):
-            yield found
+        else:
+            yield page, record_date(record)
     if unreadable:
         raise DamagedError(f"records that are not JSON as they should be: {len(unreadable)}", unreadable[0])
 
 
-def _found_on(page: WatPage, date: datetime) -> _PageFound | None:
-    """The visit and the pictures of one page; None for what is no page (2xx, http)."""
-    address = page.url if is_clean(page.url) else references.absolute(page.url, page.url)
-    if address is None or not 200 <= page.status < 300:
-        return None
-    headers = dict(reversed(page.headers))
-    visit = PageVisit(address, page.status, headers.get("etag"), headers.get("last-modified"), None, date)
-    if not page.links:
-        return _PageFound(visit, "", LinkRows())
-    base = (references.absolute(page.base, address) or address) if page.base else address
-    directed = page.metas or not _DIRECTIVE_HEADERS.isdisjoint(headers)
-    directives = page_directives(page.headers, page.metas) if directed else ""
-    return _PageFound(visit, directives, link_rows(page.links, base))
+def _found_on(lot: list[tuple[WatPage, datetime]]) -> Iterator[_PageFound]:
+    """The visit and the pictures of each page; nothing for what is no page (2xx, http)."""
+    plain = plain_pictures(link.url for page, _ in lot for link in page.links)
+    for page, date in lot:
+        address = page.url if is_clean(page.url) else references.absolute(page.url, page.url)
+        if address is None or not 200 <= page.status < 300:
+            continue
+        headers = dict(reversed(page.headers))
+        visit = PageVisit(address, page.status, headers.get("etag"), headers.get("last-modified"), None, date)
+        if not page.links:
+            yield _PageFound(visit, "", LinkRows())
+            continue
+        base = (references.absolute(page.base, address) or address) if page.base else address
+        directed = page.metas or not _DIRECTIVE_HEADERS.isdisjoint(headers)
+        directives = page_directives(page.headers, page.metas) if directed else ""
+        yield _PageFound(visit, directives, link_rows(page.links, base, plain))

@@ -19,7 +19,7 @@ from crawler.references import Resolver, absolute
 from crawler.rows import FOUND, found_batch
 from crawler.sources import wat as wat_module
 from crawler.sources.base import Candidate, Unit
-from crawler.sources.imagelinks import ImageLink, PictureResolver, is_clean, link_rows, tidy
+from crawler.sources.imagelinks import ImageLink, PictureResolver, is_clean, link_rows, plain_pictures, tidy
 from crawler.sources.wat import WatSource
 from crawler.sources.watjson import _decode_fast, decode_page, decode_slow
 
@@ -234,12 +234,36 @@ BASES += [
 @example(reference="a.jpg", base="https://user@example.org/a/")
 @example(reference="x" * 9000, base=PAGE)
 @example(reference="https://h.example/" + "x" * 9000, base=PAGE)
+@example(reference="a\nb.jpg", base=PAGE)
+@example(reference="https://h.example/" + "x" * 900, base=PAGE)
+@example(reference="x" * 900, base="https://h.example/" + "x" * 1100 + "/")
 def test_addresses_are_those_of_the_careful_way(reference: str, base: str) -> None:
     expected = Resolver(base).picture(reference)
     assert PictureResolver(base)(reference) == expected
     assert link_rows([ImageLink("IMG@/src", reference)], base).images == [url for url in [expected] if url]
     if is_clean(reference):
         assert absolute(reference, base) == reference
+    if reference in plain_pictures([reference]):
+        assert expected == reference
+
+
+def test_most_addresses_are_plain() -> None:
+    plain = {"https://h.example/a/b-1.jpg", "http://cdn.h.example/x.png?w=640&h=1", "https://h.example/"}
+    odd = {
+        "https://h.example/a/../b.jpg",
+        "https://h.example/spacer.gif",
+        "https://h.example/a/Blank.PNG?v=2",
+        "http://h/x",
+    }
+    odd |= {
+        "https://h.example/a b.jpg",
+        "https://h.example/ä.jpg",
+        "https://h.example/\ud800",
+        "/a.jpg",
+        "https://h.example",
+    }
+    odd |= {"https://h.example/a.jpg?", "https://h.example/a?b?c", "https://h.example/a#b", "https://h.example/a\n"}
+    assert plain_pictures([*plain, *odd, *plain]) == plain
 
 
 ODD_TEXT = st.text(st.sampled_from(" \tab\0é\x1f\u2028\u200b") | st.characters(), max_size=20)
