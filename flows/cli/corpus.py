@@ -128,15 +128,17 @@ def funnel(root: Root = DEFAULT_ROOT, at: At = None) -> None:
     print_funnel(root, at)
 
 
-def report(root: Root = DEFAULT_ROOT) -> None:
+def report(root: Root = DEFAULT_ROOT, at: At = None) -> None:
     """Write ROOT/reports/index.html anew: funnel, faces, losses, reconstructions, edits.
+
+    With --at N it is ROOT/reports/release-0000N.html, about that release.
 
     Example: gptface report --root ./gptface-data
     """
     from flows.cli.ui import out
     from flows.steps.report import write_report
 
-    out.print(f"Report: {write_report(root)}", soft_wrap=True)
+    out.print(f"Report: {write_report(root, at)}", soft_wrap=True)
 
 
 def shard(

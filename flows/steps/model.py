@@ -102,13 +102,19 @@ def resolve_model(layout: Layout, model: str) -> Path:
         for folder in (layout.models / model, Path(model)):
             if (folder / DONE_FILE).is_file():
                 return folder
-    trained = sorted(layout.models.glob(f"*/{DONE_FILE}"), key=lambda path: (path.stat().st_mtime, path.parent.name))
+    trained = trained_models(layout)
     if model:
-        names = ", ".join(path.parent.name for path in trained) or "none yet: run gptface train"
+        names = ", ".join(path.name for path in trained) or "none yet: run gptface train"
         raise ConfigError(f"no trained model {model!r}: there is {names}")
     if not trained:
         raise ConfigError(f"no trained model under {layout.models}: run gptface train --root {layout.root}")
-    return trained[-1].parent
+    return trained[-1]
+
+
+def trained_models(layout: Layout) -> list[Path]:
+    """Folders of the models whose training ended, the newest last."""
+    done = sorted(layout.models.glob(f"*/{DONE_FILE}"), key=lambda path: (path.stat().st_mtime, path.parent.name))
+    return [path.parent for path in done]
 
 
 def register_model(

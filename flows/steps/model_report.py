@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.steps.config import ConfigError
 from flows.steps.layout import Layout
-from flows.steps.model import resolve_model
+from flows.steps.model import DONE_FILE, trained_models
 
 if TYPE_CHECKING:
     from warehouse.report.charts import Chart
@@ -58,12 +58,12 @@ PICTURES = {
 }
 
 
-def newest_model(layout: Layout) -> Path | None:
-    """Folder of the newest trained model, None before there is one."""
-    try:
-        return resolve_model(layout, "")
-    except ConfigError:
-        return None
+def newest_model(layout: Layout, release: int | None = None) -> Path | None:
+    """Folder of the newest trained model, of those trained on `release` where one is named; None without one."""
+    for folder in reversed(trained_models(layout)):
+        if release is None or json.loads((folder / DONE_FILE).read_text("utf-8")).get("release") == release:
+            return folder
+    return None
 
 
 def read_model(folder: Path, metrics: Sequence[Metric]) -> ModelReport:

@@ -16,10 +16,11 @@ from flows.steps.model_report import newest_model, read_model
 logger = logging.getLogger(__name__)
 
 
-def write_report(root: Path) -> Path:
+def write_report(root: Path, at: int | None = None) -> Path:
     """Write ROOT/reports/index.html about the newest release and the newest model; returns its path.
 
-    Raises InputError where there is no lake or no release yet, or where a model's files cannot be read.
+    With `at` it is ROOT/reports/release-NNNNN.html about that release and the newest model trained on it. Raises
+    InputError where there is no lake or no such release, or where a model's files cannot be read.
     """
     from warehouse import lake
     from warehouse.report.balance import read_balance
@@ -31,14 +32,15 @@ def write_report(root: Path) -> Path:
     from warehouse.report.spread import read_spread
 
     layout = Layout(Path(root))
-    with contextlib.closing(lake.connect(layout.root)) as con:
-        corpus = read_corpus(con)
+    with contextlib.closing(lake.connect(layout.root, at)) as con:
+        corpus = read_corpus(con, at)
         changes = read_changes(con, corpus.release)
         faces = read_gallery(con, layout.root, corpus.release)
         more = More(read_spread(con, corpus.rules), read_balance(con), read_dropped(con, layout.root))
-        folder = newest_model(layout)
+        folder = newest_model(layout, at)
         model = read_model(folder, read_metrics(con, folder.name)) if folder is not None else None
-    return write_page(layout.reports / "index.html", render_page(layout.root, corpus, faces, model, changes, more))
+    name = "index.html" if at is None else f"release-{at:05d}.html"
+    return write_page(layout.reports / name, render_page(layout.root, corpus, faces, model, changes, more))
 
 
 def write_summary(root: Path, figures: Mapping[str, Any]) -> Path:

@@ -25,7 +25,7 @@ METRICS = (
 def _model(folder: Path) -> Path:
     (folder / "figures").mkdir(parents=True)
     (folder / "config.json").write_text('{"layers": 3}')
-    (folder / "training.json").write_text('{"preset": "demo", "steps": 1200}')
+    (folder / "training.json").write_text('{"preset": "demo", "steps": 1200, "release": 1}')
     history = [{"stage": "tokenizer", "step": s, "loss": 1 / (s + 1), "codes_used": s} for s in range(50)]
     history += [{"stage": "gptface", "step": s, "itm_loss": 0.7, "lr": 0.1} for s in range(50)]
     (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history) + '{"stage": "gp')
@@ -97,6 +97,26 @@ def test_report_joins_corpus_and_model(tmp_path: Path, monkeypatch: pytest.Monke
     page = path.read_text("utf-8")
     assert path == tmp_path / "reports" / "index.html"
     assert "chance 0.50" in page and "No model yet" not in page and "Not evaluated yet" not in page
+
+
+def test_report_of_an_earlier_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from warehouse.parameters import RuleParameters
+    from warehouse.publish import publish
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "warehouse"))
+    from literal_crawls import Shot, write_crawl
+
+    crawl = write_crawl(tmp_path / "raw" / "t" / "g000", [Shot("a"), Shot("b", side_px=70)])
+    publish(tmp_path, [crawl])
+    publish(tmp_path, [crawl], RuleParameters(min_face_px=1000))
+    _model(tmp_path / "models" / "demo")  # trained on release 1
+    newest, first = write_report(tmp_path), write_report(tmp_path, at=1)
+    assert (newest.name, first.name) == ("index.html", "release-00001.html")
+    assert "Release 2" in newest.read_text("utf-8") and "Release 1" in first.read_text("utf-8")
+    assert "No model yet" not in first.read_text("utf-8")
+    assert "No model yet" in write_report(tmp_path, at=2).read_text("utf-8")
+    with pytest.raises(InputError, match="release 3"):
+        write_report(tmp_path, at=3)
 
 
 def test_report_without_a_lake_is_a_clear_error(tmp_path: Path) -> None:
