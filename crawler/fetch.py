@@ -74,12 +74,12 @@ class Answer:
 @dataclass(frozen=True)
 class Hooks:
     """Called on the way: `hop` with each redirect's target before it is asked, `headers` with each answer's address,
-    status and headers before its body is read. Either may raise FetchError to end the request there. `truncate`
-    cuts a body over the cap instead of failing."""
+    status and headers before its body is read. Either may raise FetchError to end the request there. `truncate_at` cuts
+    a body after so many bytes, where one over `max_bytes` is a failure otherwise."""
 
     hop: Callable[[str], None] | None = None
     headers: Callable[[str, int, Headers], None] | None = None
-    truncate: bool = False
+    truncate_at: int | None = None
 
 
 class Fetcher:
@@ -141,7 +141,7 @@ class Fetcher:
             headers = tuple(response.getheaders())
             if hooks.headers is not None:
                 hooks.headers(url, status, headers)
-            body = self._body(response, hooks.truncate)
+            body = self._body(response, hooks.truncate_at)
         except AddressError as error:
             raise FetchError(error.reason, error.detail) from error
         except TimeoutError as error:
@@ -185,19 +185,19 @@ class Fetcher:
             self._drop(connection)
             raise
 
-    def _body(self, response: Response, truncate: bool) -> bytes:
+    def _body(self, response: Response, truncate_at: int | None) -> bytes:
         if response.status // 100 != 2:
             return self._drained(response)
-        cap = self.config.max_bytes
+        cap = self.config.max_bytes if truncate_at is None else truncate_at
         declared = response.length
-        if declared is not None and declared > cap and not truncate:
+        if declared is not None and declared > cap and truncate_at is None:
             raise FetchError(Reason.TOO_LARGE, f"{declared} bytes announced, at most {cap}", response.status)
         sink = Sink((response.getheader("Content-Encoding") or "identity").strip().lower(), cap)
         while not sink.full and (chunk := response.read(CHUNK_BYTES)):
             sink.write(chunk)
         if sink.full:
             response.will_close = True  # the rest stays unread
-            if not truncate:
+            if truncate_at is None:
                 raise FetchError(Reason.TOO_LARGE, f"over {cap} bytes", response.status)
         elif response.length or sink.is_cut_short:
             raise FetchError(Reason.BROKEN_TRANSFER, "the body ends early", response.status)

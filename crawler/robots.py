@@ -149,7 +149,7 @@ def fetch_robots(host: str, fetcher: Fetcher) -> tuple[int, str]:
     """Ask `host` (scheme://authority) for robots.txt, once, over up to five redirects: (status, text)."""
     hops: list[str] = []
     try:
-        answer = fetcher.get(f"{host}/robots.txt", Hooks(hop=hops.append, truncate=True))
+        answer = fetcher.get(f"{host}/robots.txt", Hooks(hop=hops.append, truncate_at=ROBOTS_MAX_BYTES))
     except FetchError as error:
         if error.reason is Reason.PRIVATE_ADDRESS and not hops:
             return PRIVATE, ""
@@ -163,7 +163,7 @@ def fetch_tdmrep(host: str, fetcher: Fetcher, may_follow: Callable[[str], None])
     Of what is no JSON (many hosts answer any path with a page) only the beginning is kept, as evidence.
     """
     try:
-        answer = fetcher.get(f"{host}{TDMREP_PATH}", Hooks(hop=may_follow, truncate=True))
+        answer = fetcher.get(f"{host}{TDMREP_PATH}", Hooks(hop=may_follow, truncate_at=ROBOTS_MAX_BYTES))
     except FetchError as error:
         return (ENDLESS_REDIRECTS if error.reason is Reason.TOO_MANY_REDIRECTS else UNREACHABLE), ""
     if answer.status // 100 != 2:

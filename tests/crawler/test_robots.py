@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from hostile_web import Web, answer, drip, redirect
@@ -278,6 +280,23 @@ def test_what_is_read_of_robots_txt_is_bounded_and_ends_with_a_line(web: Web, fe
     assert not gate.verdict(f"{web.url}/0.jpg").allowed
     assert gate.verdict(f"{web.url}/1.jpg").allowed  # beyond the 512 KiB that are read
     assert not gate.verdict(f"{web.url}/private/a.jpg").allowed  # "Allow: /private" would be the cut line
+
+
+def test_a_long_robots_txt_is_left_after_its_bound_whatever_a_picture_may_have(web: Web) -> None:
+    chunk, sent = b"Disallow: /x\n" * 5_000, [0]
+
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        with contextlib.suppress(OSError):  # the other side closes
+            while sent[0] < 15_000_000:
+                request.wfile.write(chunk)
+                sent[0] += len(chunk)
+
+    web.routes["/robots.txt"] = endless
+    with Fetcher(FetchConfig(total_s=20.0, max_bytes=20_000_000, allow_private=True)) as fetcher:
+        RobotsGate(fetcher).verdict(f"{web.url}/a.jpg")
+    assert sent[0] < 10_000_000  # 512 KiB are read, the rest is what the two sockets hold
 
 
 @pytest.mark.e2e
