@@ -132,8 +132,8 @@ def test_numbers_are_no_addresses(tmp_path: Path) -> None:
             ["http://a/", "http://b/"],
             "2 lines",
         ),
-        ("cut.csv.gz", gzip.compress(b"url\n" + b"http://a/\n" * 20_000)[:-20], None, "damaged"),
-        ("cut.jsonl.gz", gzip.compress(b'{"url": "http://a/"}\n' * 20_000)[:-20], None, "damaged"),
+        ("cut.csv.gz", gzip.compress(b"url\n" + b"http://a/\n" * 20_000, mtime=0)[:-20], None, "damaged"),
+        ("cut.jsonl.gz", gzip.compress(b'{"url": "http://a/"}\n' * 20_000, mtime=0)[:-20], None, "damaged"),
         ("long.jsonl", b'{"url": "http://a/"}\n{"text": "' + b"x" * (17 << 20), ["http://a/"], "line 2 is over"),
     ],
 )

@@ -139,7 +139,10 @@ def test_records_that_are_not_json_are_one_damage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b"<html>", "is no WAT file but HTML"), (gzip.compress(warc(http(PNG))), "is a WARC file, not a WAT file")],
+    [
+        (b"<html>", "is no WAT file but HTML"),
+        (gzip.compress(warc(http(PNG)), mtime=0), "is a WARC file, not a WAT file"),
+    ],
 )
 def test_files_of_another_kind_are_named(data: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "x.wat.gz").write_bytes(data)
