@@ -38,8 +38,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint  ## ruff, mypy and all tests but the slow ones (under 15 minutes)
-	$(BIN)/pytest -q -m "not slow"
+test: lint test-fast  ## ruff, mypy and all tests but the slow ones (under 15 minutes)
+	$(BIN)/pytest -q -m "not slow and (e2e or realdata)"
 
 test-fast: setup  ## unit tests alone (under 90 seconds)
 	$(BIN)/pytest -q -m "not slow and not e2e and not realdata" -n 2

@@ -23,6 +23,8 @@ from warehouse.errors import InputError
 from warehouse.merge import close_gone_pairs, count, keep_places, merge, replace_curated
 from warehouse.rules import RuleParameters, decide
 
+_SMALL_PAIRS = 5_000
+
 
 @dataclass(frozen=True)
 class Release:
@@ -63,6 +65,7 @@ def _publish(root: Path, read: list[parts.Crawl], rules: RuleParameters, provena
         last = last_release(con)
         number = (last or 0) + 1
         parts.stage(con, read)
+        _fit_threads(con, last)
         changed = close_gone_pairs(con, number)
         keep_places(con)
         merged = [merge(con, unit, number) for unit in tables.UNITS]
@@ -82,6 +85,13 @@ def _publish(root: Path, read: list[parts.Crawl], rules: RuleParameters, provena
             _sign(con, provenance, f"notes on release {number}", {"release": number})
         con.execute("COMMIT" if noted or not quiet else "ROLLBACK")
         return read_release(con, created=not quiet)
+
+
+def _fit_threads(con: duckdb.DuckDBPyConnection, last: int | None) -> None:
+    """One thread for a small lake: most of the time goes into planning there, and others only get in its way."""
+    pairs = count(con, "SELECT count(*) FROM part_pairs") + (read_release(con, last).pairs if last else 0)
+    if pairs <= _SMALL_PAIRS:
+        con.execute("SET threads = 1")
 
 
 def _note(con: duckdb.DuckDBPyConnection, release: int) -> int:
