@@ -81,6 +81,7 @@ def test_no_trained_model_is_none(tmp_path: Path) -> None:
     assert newest_model(Layout(_model(tmp_path / "models" / "demo").parents[1])) == tmp_path / "models" / "demo"
 
 
+@pytest.mark.e2e
 def test_report_joins_corpus_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from warehouse import register
     from warehouse.publish import publish
@@ -99,6 +100,7 @@ def test_report_joins_corpus_and_model(tmp_path: Path, monkeypatch: pytest.Monke
     assert "chance 0.50" in page and "No model yet" not in page and "Not evaluated yet" not in page
 
 
+@pytest.mark.e2e
 def test_report_of_an_earlier_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from warehouse.parameters import RuleParameters
     from warehouse.publish import publish

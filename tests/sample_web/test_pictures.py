@@ -75,6 +75,7 @@ def test_tiny_and_several() -> None:
     assert width == several.faces * height and several.faces >= 2
 
 
+@pytest.mark.e2e
 def test_different_faces_are_no_near_duplicates() -> None:
     faces = [s for s in SPECS if s.kind == "face"][:250]
     hashes = [int(perceptual_hash(paint(s, SITE.seed)), 16) for s in faces]

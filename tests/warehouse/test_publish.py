@@ -120,6 +120,7 @@ def test_plain_duckdb_connection_reads_the_lake_also_after_a_move(
         assert con.execute("SELECT sum(pairs) FROM other.funnel").fetchone() == (16,)
 
 
+@pytest.mark.e2e
 def test_decisions_do_not_depend_on_the_order_of_parts_or_rows(tmp_path: Path) -> None:
     shots = [*CASES.values(), LARGER]
     seen = []
@@ -132,6 +133,7 @@ def test_decisions_do_not_depend_on_the_order_of_parts_or_rows(tmp_path: Path) -
     assert seen[0] == seen[1]
 
 
+@pytest.mark.e2e
 def test_time_travel_and_changed_rules(tmp_path: Path) -> None:
     crawl = write_crawl(tmp_path / "raw/x/g001", [Shot("a"), Shot("b", face_px=40)])
     publish(tmp_path, [crawl])

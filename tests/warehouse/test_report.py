@@ -196,6 +196,7 @@ def test_page_is_deterministic_and_written_whole(root: Path, page: str, tmp_path
     assert [p.name for p in path.parent.iterdir()] == ["index.html"]
 
 
+@pytest.mark.e2e
 def test_without_any_kept_face_the_page_says_why(tmp_path: Path) -> None:
     root = _root(tmp_path, [Shot("gone", failed="dns"), Shot("no", refused="robots_txt")], shards=False)
     corpus, faces = _read(root)

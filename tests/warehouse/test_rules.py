@@ -38,6 +38,7 @@ def test_minors_and_nudity_are_left_out_by_default(tmp_path: Path) -> None:
     assert found == dict.fromkeys(SHOTS, "kept") | {"child": "minor", "child-page": "minor", "nude": "nsfw"}
 
 
+@pytest.mark.e2e
 def test_every_rule_of_content_and_caption_can_be_set(tmp_path: Path) -> None:
     digest = SHOTS["small"].image_id
     blocklist = tmp_path / "blocked.txt"
@@ -53,11 +54,13 @@ def test_every_rule_of_content_and_caption_can_be_set(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.e2e
 def test_a_blocked_host_takes_its_subdomains_along(tmp_path: Path) -> None:
     assert set(reasons_by(tmp_path, RuleParameters(blocked_hosts=("example",))).values()) == {"blocked"}
     assert "blocked" not in reasons_by(tmp_path, RuleParameters(blocked_hosts=("ample",))).values()
 
 
+@pytest.mark.e2e
 def test_names_are_replaced_only_on_request(tmp_path: Path) -> None:
     def caption() -> str:
         with connect(tmp_path) as con:
@@ -71,6 +74,7 @@ def test_names_are_replaced_only_on_request(tmp_path: Path) -> None:
     assert caption() == "Portrait of a person with brown hair"
 
 
+@pytest.mark.e2e
 def test_a_host_gives_at_most_its_cap_and_always_the_same(tmp_path: Path) -> None:
     first = reasons_by(tmp_path / "a", RuleParameters(max_per_host=2))
     assert sorted(first.values()).count("kept") == 2
@@ -91,6 +95,7 @@ def test_near_identical_captions_are_kept_up_to_their_cap(tmp_path: Path) -> Non
     assert stage == [("cap", 1)]
 
 
+@pytest.mark.e2e
 def test_pose_and_sharpness_are_rules(tmp_path: Path) -> None:
     # The literal faces have 1.5 in every measure.
     assert set(reasons_by(tmp_path, RuleParameters(max_yaw_deg=1)).values()) == {"face_pose", "minor", "nsfw"}
@@ -122,6 +127,7 @@ def test_a_blocklist_with_nonsense_is_refused_with_its_line(tmp_path: Path, line
         reasons_by(tmp_path, RuleParameters(blocklist=str(blocklist)))
 
 
+@pytest.mark.e2e
 def test_what_if_says_what_a_threshold_would_cost_and_changes_nothing(tmp_path: Path) -> None:
     before = reasons_by(tmp_path)
     with connect(tmp_path) as con:

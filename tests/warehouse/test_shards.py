@@ -144,6 +144,7 @@ def test_problems_are_named(root: Path, tmp_path: Path) -> None:
         verify_index(tmp_path / "nowhere")
 
 
+@pytest.mark.e2e
 def test_empty_corpus_and_wrong_size_are_named(root: Path, tmp_path: Path) -> None:
     with connect(root) as con, pytest.raises(InputError, match="samples_per_shard=0"):
         plan_shards(con, 0)
