@@ -33,6 +33,7 @@ class Shot:
     faces: int = 1
     score: float = 0.9
     face_px: float = 100.0
+    yaw_deg: float = 1.5
     phash: str | None = None  # default: far from every other
     fetched: dt.datetime = FETCHED
     detector: str = "test 1"
@@ -128,7 +129,7 @@ def _face(shot: Shot, index: int) -> dict[str, Any]:
     )
     row: dict[str, Any] = dict.fromkeys(numbers, 1.5)
     row |= {"image_id": shot.image_id, "face_index": index, "points_px": [1.0, 2.0] * 5}
-    return row | {"score": shot.score, "face_px": shot.face_px - index}
+    return row | {"score": shot.score, "face_px": shot.face_px - index, "yaw_deg": shot.yaw_deg}
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def _histograms(con: duckdb.DuckDBPyConnection, rules: dict[str, Any]) -> tuple[
         ("Sharpness", "", "sharpness", _limit(rules, "min_sharpness", 0)),
         ("Brightness", "of 255", "brightness", None),
     )
-    return tuple(histogram(con, title, unit, faces.format(column), limit) for title, unit, column, limit in wanted)
+    found = [histogram(con, title, unit, faces.format(column), limit) for title, unit, column, limit in wanted]
+    return tuple(each for each in found if len(each.found) != 1)  # one bar says nothing: the detector gives no pose
 
 
 def _limit(rules: dict[str, Any], name: str, off: float) -> float | None:
