@@ -25,11 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crawler.errors import InputError
-from crawler.extraction import UnitStats, forget_units, read_unit_stats, read_units, write_unit, write_units
+from crawler.extraction import forget_units, read_unit_stats, read_units, write_unit, write_units
 from crawler.files import write_json, write_table
 from crawler.partwriter import PartWriter
 from crawler.sources.base import Unit
 from crawler.stored import STORED, stored_index_path
+from crawler.unitfiles import UnitStats
 from warehouse.schema import PAGES, SOURCES
 
 if TYPE_CHECKING:

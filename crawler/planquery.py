@@ -11,9 +11,9 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crawler.extraction import unit_path
 from crawler.rows import EXTRACTED, MAX_CAPTIONS
 from crawler.stored import STORED
+from crawler.unitfiles import unit_path
 from warehouse.schema import PAGES
 
 SEEN = pa.schema([pa.field("row_id", pa.string(), nullable=False)])

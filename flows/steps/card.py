@@ -20,7 +20,8 @@ def write_card(root: Path, naming: Naming | None = None, at: int | None = None) 
     """
     from warehouse import lake
     from warehouse.manifest import read_manifest
-    from warehouse.report.card import Naming, as_json, croissant, read_card, render_card
+    from warehouse.report.card import Naming, read_card, render_card
+    from warehouse.report.croissant import as_json, croissant
 
     layout = Layout(Path(root))
     naming = naming or Naming()

@@ -222,9 +222,9 @@ def test_columns_give_the_same_files_as_rows(tmp_path: Path) -> None:
 
 
 def test_large_units_are_written_in_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crawler.extraction._BATCH_ROWS", 10)
-    monkeypatch.setattr("crawler.extraction._RUN_ROWS", 40)
-    monkeypatch.setattr("crawler.extraction._GROUP_ROWS", 15)
+    monkeypatch.setattr("crawler.unitfiles._BATCH_ROWS", 10)
+    monkeypatch.setattr("crawler.unitfiles._RUN_ROWS", 40)
+    monkeypatch.setattr("crawler.unitfiles._GROUP_ROWS", 15)
     assert write_unit(tmp_path, 0, Unit("a"), "m", (candidate(f"{i}.jpg") for i in range(95))).pairs == 95
     rows = [row["url_id"] for row in read_rows(unit_path(tmp_path, 0, "pairs.parquet"))]
     assert set(rows) == {url_id(f"https://a.example/{i}.jpg") for i in range(95)}

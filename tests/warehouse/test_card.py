@@ -17,7 +17,8 @@ from warehouse import lake
 from warehouse.publish import publish
 from warehouse.register import register
 from warehouse.report.balance import read_balance, wilson
-from warehouse.report.card import CardFigures, Naming, croissant, read_card, render_card
+from warehouse.report.card import CardFigures, Naming, read_card, render_card
+from warehouse.report.croissant import croissant
 from warehouse.rules import RuleParameters
 
 pytestmark = pytest.mark.e2e  # a lake

@@ -1,14 +1,11 @@
-"""The dataset card of a release: README.md for the Hugging Face hub and croissant.json, filled from SQL alone.
+"""The dataset card of a release: README.md for the Hugging Face hub, filled from SQL alone.
 
 Hosts are counted, never named, so a card may be given away with the shards.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +14,13 @@ import duckdb
 import pyarrow as pa
 
 from warehouse.languages import language_of
-from warehouse.manifest import MANIFEST, SAMPLE_COLUMNS, TABLE_FILE
+from warehouse.manifest import MANIFEST, SAMPLE_COLUMNS
 from warehouse.report.balance import Balance, read_balance
 from warehouse.report.data import CorpusReport, read_corpus
 
 LANGUAGE_CAPTIONS = 5_000  # so many captions, by row id, are looked at: each takes a fraction of a millisecond
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _MORE_SIZES = ((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))
-CROISSANT = "http://mlcommons.org/croissant/1.0"
 
 
 @dataclass(frozen=True)
@@ -178,156 +174,3 @@ def _feature(field: pa.Field) -> dict[str, str]:
         return {"name": field.name, "sequence": "float64"}
     dtype = "string" if pa.types.is_string(field.type) else "int64" if pa.types.is_integer(field.type) else "float64"
     return {"name": field.name, "dtype": dtype}
-
-
-def croissant(
-    con: duckdb.DuckDBPyConnection, card: CardFigures, naming: Naming, manifest_sha256: str
-) -> dict[str, Any]:
-    """Croissant 1.0 metadata (JSON-LD) of a release's shards and manifest, which lie beside each other."""
-    shards = con.execute(
-        "SELECT file, sha256, bytes, samples FROM shards WHERE release = ? ORDER BY file", [card.corpus.release]
-    ).fetchall()
-    tars = [
-        {
-            "@type": "cr:FileObject",
-            "@id": Path(file).name,
-            "name": Path(file).name,
-            "description": f"{samples} samples",
-            "contentUrl": Path(file).name,
-            "contentSize": f"{size} B",
-            "encodingFormat": "application/x-tar",
-            "sha256": sha256,
-        }
-        for file, sha256, size, samples in shards
-    ]
-    table = {
-        "@type": "cr:FileObject",
-        "@id": TABLE_FILE,
-        "name": TABLE_FILE,
-        "description": "One row per sample: addresses, hashes, boxes, captions, splits.",
-        "contentUrl": TABLE_FILE,
-        "encodingFormat": "application/x-parquet",
-        "sha256": manifest_sha256,
-    }
-    crops = {
-        "@type": "cr:FileSet",
-        "@id": "crops",
-        "name": "crops",
-        "containedIn": [{"@id": tar["@id"]} for tar in tars],
-        "encodingFormat": "image/jpeg",
-        "includes": "*.jpg",
-    }
-    return {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": CROISSANT,
-        "name": naming.name,
-        "description": _description(card),
-        "license": "Each picture and caption stays under the terms of its source.",
-        "url": naming.url or f"urn:gptface:{naming.name}:release:{card.corpus.release}",
-        "version": f"{card.corpus.release}.0.0",
-        "datePublished": _date(card.corpus.created_at),
-        "creator": {"@type": "sc:Organization", "name": naming.contact or "unnamed"},
-        "distribution": [*tars, table, *([crops] if tars else [])],
-        "recordSet": [_samples(), *([_crops()] if tars else [])],
-    }
-
-
-def _description(card: CardFigures) -> str:
-    splits = ", ".join(f"{split.samples} {split.name}" for split in card.splits)
-    return (
-        f"{card.corpus.kept} face crops with captions ({splits}) from {card.corpus.pairs} pictures on "
-        f"{card.corpus.pages} public web pages, with consent asked and every decision recorded."
-    )
-
-
-def _samples() -> dict[str, Any]:
-    fields = [
-        {
-            "@type": "cr:Field",
-            "@id": f"samples/{name}",
-            "name": name,
-            "dataType": _croissant_type(MANIFEST.field(name)),
-            **({"repeated": True} if pa.types.is_list(MANIFEST.field(name).type) else {}),
-            "source": {"fileObject": {"@id": TABLE_FILE}, "extract": {"column": name}},
-        }
-        for name in (*SAMPLE_COLUMNS, "shard", "position", "crop_sha256")
-    ]
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "samples",
-        "name": "samples",
-        "key": {"@id": "samples/row_id"},
-        "field": fields,
-    }
-
-
-def _crops() -> dict[str, Any]:
-    fields = [
-        {
-            "@type": "cr:Field",
-            "@id": f"faces/{name}",
-            "name": name,
-            "dataType": data_type,
-            "source": {"fileSet": {"@id": "crops"}, "extract": {"fileProperty": file_property}},
-        }
-        for name, data_type, file_property in (("file", "sc:Text", "filename"), ("image", "sc:ImageObject", "content"))
-    ]
-    return {"@type": "cr:RecordSet", "@id": "faces", "name": "faces", "field": fields}
-
-
-def _croissant_type(field: pa.Field) -> str:
-    if field.name.endswith("_url"):
-        return "sc:URL"
-    if pa.types.is_string(field.type):
-        return "sc:Text"
-    return "sc:Integer" if pa.types.is_integer(field.type) else "sc:Float"
-
-
-def _date(at: dt.datetime) -> str:
-    return at.date().isoformat()
-
-
-def as_json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-
-
-# The context of the specification, https://docs.mlcommons.org/croissant/docs/croissant-spec.html
-_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
