@@ -39,6 +39,9 @@ class BuildSettings(BaseModel):
     host_concurrency: Annotated[int, Field(ge=1, description="pictures of one host at once")] = 8
     host_delay_s: Annotated[float, Field(ge=0, description="pause between two pictures of a host")] = 0.0
     refusal_limit: Annotated[int, Field(ge=1, description="refusals in a row that end the asking of a host")] = 3
+    embed: Annotated[bool, Field(description="make face embeddings: biometric data, which expire")] = False
+    embed_days: Annotated[int, Field(ge=1, description="days after which embeddings are deleted")] = 30
+    provider: Annotated[str, Field(description="onnxruntime's, for InsightFace")] = "CPUExecutionProvider"
     catalog: Annotated[str, Field(description="postgres://user@host/database, for a new root; empty: SQLite")] = ""
     rules: Annotated[dict[str, Rule], Field(description="curation rules by name, e.g. min_face_px")] = {}
     samples_per_shard: Annotated[int, Field(ge=1)] = 1_000

@@ -26,7 +26,7 @@ def takedown(
         hosts: names such as example.org.
         sha256s: hashes of pictures' bytes.
         like: picture files; they and what looks the same.
-        person_like: picture files with one face each; needs embeddings.
+        person_like: picture files with one face each; needs a recogniser.
         root: dataset root; GPTFACE_ROOT, else ./gptface-data.
         near_bits: in how many bits hashes of `like` may differ.
         similarity: cosine from which faces count as the same person's.

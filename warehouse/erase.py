@@ -144,12 +144,12 @@ def _forget_folders(con: duckdb.DuckDBPyConnection, root: Path, removal: Removal
 
 def _recount(con: duckdb.DuckDBPyConnection) -> None:
     """Bring the counts of all releases to what they show now."""
-    for (release,) in con.execute("SELECT release FROM releases ORDER BY release").fetchall():
+    for release, before in con.execute("SELECT release, counts FROM releases ORDER BY release").fetchall():
         current = f"release_from <= {release} AND (release_to IS NULL OR release_to > {release})"
         views = tables.view_selects(current, f"{tables.LAKE}.")
         for name, select in views.items():
             con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {select}")
-        counts = json.dumps(publish.read_counts(con))
+        counts = json.dumps(json.loads(before) | publish.read_counts(con))
         for name in views:
             con.execute(f"DROP VIEW temp.{name}")
         con.execute("UPDATE releases SET counts = ? WHERE release = ?", [counts, release])

@@ -23,6 +23,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "near_face_bits": (0, _MAX_DISTANCE),
     "min_face_likeness": (0, 1),
     "max_per_host": (0, 10**12),
+    "max_per_identity": (0, 10**12),
+    "same_person": (0.1, 1),
     "max_per_caption": (0, 10**12),
     "val_share": (0, 1),
     "test_share": (0, 1),
@@ -53,6 +55,8 @@ class RuleParameters:
     near_face_bits: int = 6  # the same for hashes of the aligned face; such pictures are then compared once more
     min_face_likeness: float = 0.975  # correlation of the thumbnails of the faces from which on pictures count as one
     max_per_host: int = 0  # kept pictures of one host; 0: any number
+    max_per_identity: int = 0  # kept pictures of one person, where embeddings are at hand; 0: any number
+    same_person: float = 0.45  # mean cosine of embeddings from which two groups of pictures show one person
     max_per_caption: int = 0  # kept pictures with the same caption but for case, digits and punctuation; 0: any number
     val_share: float = 0.05
     test_share: float = 0.05

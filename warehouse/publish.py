@@ -20,6 +20,7 @@ import duckdb
 
 from warehouse import lake, parts, tables
 from warehouse.errors import InputError
+from warehouse.identities import FaceVectors, read_vectors
 from warehouse.merge import close_gone_pairs, count, keep_places, merge, replace_curated
 from warehouse.rules import RuleParameters, decide
 
@@ -28,7 +29,8 @@ _SMALL_PAIRS = 5_000
 
 @dataclass(frozen=True)
 class Release:
-    """A release of the corpus. `created` is False where the same inputs and rules were published before."""
+    """A release of the corpus. `created` is False where the same inputs and rules were published before; `people`: told
+    apart by the face embeddings that were at hand."""
 
     number: int
     created: bool
@@ -38,6 +40,7 @@ class Release:
     kept: int
     reasons: dict[str, int] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
+    people: int = 0
 
 
 def publish(
@@ -56,10 +59,17 @@ def publish(
     """
     root, rules, told = Path(root), rules or RuleParameters(), dict(provenance or {})
     read = [parts.read_crawl(root, Path(folder)) for folder in sorted({Path(c) for c in crawls})]
-    return lake.patiently(lambda: _publish(root, read, rules, told), patience_s)
+    vectors = read_vectors(root, [crawl.folder for crawl in read])
+    return lake.patiently(lambda: _publish(root, read, rules, told, vectors), patience_s)
 
 
-def _publish(root: Path, read: list[parts.Crawl], rules: RuleParameters, provenance: Mapping[str, object]) -> Release:
+def _publish(
+    root: Path,
+    read: list[parts.Crawl],
+    rules: RuleParameters,
+    provenance: Mapping[str, object],
+    vectors: FaceVectors,
+) -> Release:
     with lake.writing(root) as con:
         con.execute("BEGIN")
         last = last_release(con)
@@ -72,7 +82,7 @@ def _publish(root: Path, read: list[parts.Crawl], rules: RuleParameters, provena
         changed += sum(each.news for each in merged)
         if last is None and not count(con, "SELECT count(*) FROM pairs"):
             raise InputError("nothing to publish: the crawls hold no picture, and the lake none from before")
-        decide(con, rules, number)
+        people = decide(con, rules, number, vectors)
         changed += replace_curated(con, "decisions", "SELECT * FROM new_decisions", number)
         changed += replace_curated(con, "corpus", _CORPUS, number)
         quiet = not changed and _last_rules(con) == rules.to_json()
@@ -80,7 +90,7 @@ def _publish(root: Path, read: list[parts.Crawl], rules: RuleParameters, provena
             number = last
         noted = sum(each.touched for each in merged) + _note(con, number)
         if not quiet:
-            _record(con, number, read, rules, provenance)
+            _record(con, number, read, rules, provenance, people)
         elif noted:
             _sign(con, provenance, f"notes on release {number}", {"release": number})
         con.execute("COMMIT" if noted or not quiet else "ROLLBACK")
@@ -157,13 +167,14 @@ def _record(
     crawls: list[parts.Crawl],
     rules: RuleParameters,
     provenance: Mapping[str, object],
+    people: int,
 ) -> None:
     """The row of `releases`, and the commit message, in the open transaction."""
     config = json.dumps(provenance.get("config", {}), sort_keys=True, default=str)
     inputs = json.dumps({crawl.name: crawl.parts for crawl in crawls}, sort_keys=True)
     run_id, version = str(provenance.get("run_id", "")), str(provenance.get("code_version", ""))
     now = dt.datetime.now(dt.UTC)
-    counts = json.dumps(read_counts(con))
+    counts = json.dumps(read_counts(con) | ({"people": people} if people else {}))
     con.execute(
         "INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [release, now, run_id, version, config, rules.to_json(), inputs, counts],

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import duckdb
 
 from warehouse import captions, content, dedup, words
+from warehouse.identities import NO_VECTORS, FaceVectors, find_people, told_before
 from warehouse.lake import quoted
 from warehouse.languages import language_sql
 from warehouse.parameters import RuleParameters
 from warehouse.schema import CAPTION_RANKING, Reason
-from warehouse.splits import split_sql
+from warehouse.splits import keep_sides, split_sql
 
 __all__ = ["RULES", "Rule", "RuleParameters", "decide"]
 
@@ -73,11 +74,13 @@ def _literal(value: object) -> str:
     return str(value).upper() if isinstance(value, bool) else repr(value)
 
 
-def decide(con: duckdb.DuckDBPyConnection, parameters: RuleParameters, release: int) -> None:
-    """Temporary table `new_decisions` (schema.DECISIONS) over the views' current rows.
+def decide(
+    con: duckdb.DuckDBPyConnection, parameters: RuleParameters, release: int, vectors: FaceVectors = NO_VECTORS
+) -> int:
+    """Temporary table `new_decisions` (schema.DECISIONS) over the views' current rows; how many people were told apart.
 
-    Reads `pairs captions consent images pictures faces` as they stand in the open transaction; `release` is the number
-    that new pictures count as first seen in.
+    Reads `pairs captions consent images pictures faces decisions` as they stand in the open transaction; `release` is
+    the number that new pictures count as first seen in. `vectors`: embeddings of faces that are at hand.
     """
     captions.choose_captions(con, parameters.min_caption_words, parameters.max_caption_chars)
     content.judge_content(con, parameters)
@@ -91,7 +94,10 @@ def decide(con: duckdb.DuckDBPyConnection, parameters: RuleParameters, release: 
     near = dedup.Nearness(parameters.near_duplicate_bits, parameters.near_face_bits, parameters.min_face_likeness)
     dedup.find_clusters(con, near)
     _judge(con, parameters)
+    keep_sides(con, parameters.val_share, parameters.test_share, bool(vectors.by_model) or told_before(con))
+    people = find_people(con, vectors, parameters)
     _settle_duplicates(con, parameters)
+    return people
 
 
 def _judge(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
@@ -125,12 +131,13 @@ def _judge(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
 def _settle_duplicates(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
     """Of one picture on several pages the best caption stays, of one cluster the largest picture; ties by row_id.
 
-    A picture that was in the corpus before keeps the split that it had there (see `splits`).
+    A picture that was in the corpus before keeps the split that it had there (see `splits` and `identities`).
     """
     kinds = ", ".join(f"'{kind.value}'" for kind in CAPTION_RANKING)
     # Of more than the cap those with the smallest hash stay: any subset, but always that.
     host_cap, caption_cap = parameters.max_per_host or "NULL", parameters.max_per_caption or "NULL"
-    split = split_sql("coalesce(home_id, cluster_id)", parameters.val_share, parameters.test_share)
+    person_cap = parameters.max_per_identity or "NULL"
+    split = split_sql("coalesce(leader_home, own_home)", parameters.val_share, parameters.test_share)
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE new_decisions AS
         WITH survivors AS (
@@ -139,27 +146,34 @@ def _settle_duplicates(con: duckdb.DuckDBPyConnection, parameters: RuleParameter
                 ORDER BY coalesce(list_position([{kinds}], caption_kind), 99), caption_rank, row_id) AS copy
             FROM judged WHERE reason = 'kept'),
         distinct_pictures AS (
-            SELECT row_id, image_host, row_number() OVER (
+            SELECT row_id, image_id, image_host, row_number() OVER (
                 PARTITION BY coalesce(cluster_id, image_id) ORDER BY pixels DESC, row_id) AS nth
             FROM survivors WHERE copy = 1),
         counted AS (
-            SELECT row_id, row_number() OVER (PARTITION BY image_host ORDER BY md5(row_id), row_id) AS of_host
+            SELECT row_id, image_id, row_number() OVER (PARTITION BY image_host ORDER BY md5(row_id), row_id) AS of_host
             FROM distinct_pictures WHERE nth = 1),
+        of_people AS (
+            SELECT row_id, row_number() OVER (PARTITION BY person ORDER BY md5(row_id), row_id) AS of_person
+            FROM counted JOIN people USING (image_id) WHERE coalesce(of_host <= {host_cap}, true)
+            UNION ALL SELECT row_id, {person_cap} + 1 FROM still_capped),
         captioned AS (
             SELECT row_id, row_number() OVER (
                 PARTITION BY {captions.near_identical_sql("caption")} ORDER BY md5(row_id), row_id) AS of_caption
-            FROM counted JOIN judged USING (row_id) WHERE coalesce(of_host <= {host_cap}, true)),
-        homes AS (SELECT image_id, arg_min(cluster_id, release_from) AS home_id FROM history.corpus GROUP BY image_id),
+            FROM counted JOIN judged USING (row_id) LEFT JOIN of_people USING (row_id)
+            WHERE coalesce(of_host <= {host_cap}, true) AND coalesce(of_person <= {person_cap}, true)),
         settled AS (
-            SELECT j.row_id, j.caption, j.caption_kind, j.cluster_id, j.image_host, home_id,
+            SELECT j.row_id, j.caption, j.caption_kind, j.cluster_id, j.image_host, q.leader_home,
+                   coalesce(h.home_id, j.cluster_id) AS own_home,
                    CASE WHEN s.copy > 1 THEN '{Reason.DUPLICATE_IMAGE.value}'
                         WHEN d.nth > 1 THEN '{Reason.NEAR_DUPLICATE_IMAGE.value}'
-                        WHEN h.of_host > {host_cap} THEN '{Reason.HOST_CAP.value}'
+                        WHEN c.of_host > {host_cap} THEN '{Reason.HOST_CAP.value}'
+                        WHEN c.row_id IS NOT NULL AND o.of_person > {person_cap} THEN '{Reason.IDENTITY_CAP.value}'
                         WHEN k.of_caption > {caption_cap} THEN '{Reason.CAPTION_CAP.value}'
                         ELSE j.reason END AS reason
             FROM judged j LEFT JOIN survivors s USING (row_id) LEFT JOIN distinct_pictures d USING (row_id)
-            LEFT JOIN counted h USING (row_id) LEFT JOIN captioned k USING (row_id)
-            LEFT JOIN homes ON homes.image_id = j.image_id)
-        SELECT row_id, reason = 'kept' AS kept, reason, caption, caption_kind, cluster_id, {split} AS split,
-               image_host
-        FROM settled""")
+            LEFT JOIN counted c USING (row_id) LEFT JOIN of_people o USING (row_id) LEFT JOIN captioned k USING (row_id)
+            LEFT JOIN homes h ON h.image_id = j.image_id LEFT JOIN people q ON q.image_id = j.image_id)
+        SELECT row_id, reason = 'kept' AS kept, reason, caption, caption_kind, cluster_id,
+               coalesce(own.split, theirs.split, {split}) AS split, image_host
+        FROM settled LEFT JOIN sides own ON own.home_id = own_home
+        LEFT JOIN sides theirs ON theirs.home_id = leader_home""")

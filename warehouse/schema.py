@@ -106,6 +106,7 @@ class Reason(StrEnum):
     DUPLICATE_IMAGE = "duplicate_image"
     NEAR_DUPLICATE_IMAGE = "near_duplicate_image"
     HOST_CAP = "host_cap"
+    IDENTITY_CAP = "identity_cap"
     CAPTION_CAP = "caption_cap"
 
 

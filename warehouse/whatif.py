@@ -10,6 +10,7 @@ import duckdb
 
 from warehouse import lake
 from warehouse.errors import InputError
+from warehouse.identities import read_vectors
 from warehouse.parameters import RuleParameters
 from warehouse.rules import decide
 
@@ -98,9 +99,10 @@ def what_if(
     """
     if by not in GROUPS:
         raise InputError(f"no group {by!r}: choose from {', '.join(GROUPS)}")
+    vectors = read_vectors(root)
     with lake.connect(root, at) as con:
         for name, rules in (("before", before), ("after", after)):
-            decide(con, rules, 1 << 62)  # no picture is new here
+            decide(con, rules, 1 << 62, vectors)  # no picture is new here
             con.execute(f"CREATE TEMP TABLE rules_{name} AS FROM new_decisions")
         con.execute(f"""
             CREATE TEMP TABLE compared AS

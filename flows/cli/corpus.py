@@ -63,6 +63,13 @@ def build(
     refusal_limit: RefusalLimit = 3,
     retries: Retries = 2,
     max_attempts: Annotated[int, typer.Option(min=1, help="Tries of one picture over all runs.")] = 6,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Make face embeddings (biometric data): splits and caps by person.")
+    ] = False,
+    embed_days: Annotated[int, typer.Option(min=1, help="Days after which embeddings are deleted.")] = 30,
+    provider: Annotated[
+        str, typer.Option(help="onnxruntime's, for InsightFace, e.g. CUDAExecutionProvider.")
+    ] = "CPUExecutionProvider",
     catalog: Annotated[
         str,
         typer.Option(
@@ -107,6 +114,9 @@ def build(
         refusal_limit=refusal_limit,
         retries=retries,
         max_attempts=max_attempts,
+        embed=embed,
+        embed_days=embed_days,
+        provider=provider,
         catalog=catalog,
         rules=parse_settings(RuleParameters, rule or []),
         samples_per_shard=samples_per_shard,

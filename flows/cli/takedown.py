@@ -25,7 +25,7 @@ def takedown(
     like: Annotated[list[Path] | None, typer.Option(help="A picture file: it, and what looks the same.")] = None,
     person_like: Annotated[
         list[Path] | None,
-        typer.Option(help="A picture file with one face: pictures of this person (needs embeddings)."),
+        typer.Option(help="A picture file with one face: pictures of this person (needs a recogniser)."),
     ] = None,
     root: Root = DEFAULT_ROOT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,

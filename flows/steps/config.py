@@ -35,6 +35,8 @@ class BuildConfig:
     recheck_days: pictures fetched longer ago than this are asked for again, conditionally; 0 for never.
     host_concurrency, host_delay_s: how many pictures of one host are asked for at once, and the pause between two.
     refusal_limit: so many pictures of a host refused in a row end the asking there.
+    embed, embed_days: make face embeddings (biometric data, off by default), which are deleted after so many days.
+    provider: onnxruntime's, for InsightFace; another one never takes its place.
     catalog: `postgres://user@host/database` for the catalogue of a new root; empty: as the root has it, else SQLite.
     """
 
@@ -60,6 +62,9 @@ class BuildConfig:
     host_concurrency: int = 8
     host_delay_s: float = 0.0
     refusal_limit: int = 3
+    embed: bool = False
+    embed_days: int = 30
+    provider: str = "CPUExecutionProvider"
     catalog: str = ""
     rules: RuleParameters = dataclasses.field(default_factory=RuleParameters)
     samples_per_shard: int = 1_000
@@ -67,7 +72,7 @@ class BuildConfig:
     def __post_init__(self) -> None:
         _one_of("detector", self.detector, DETECTORS)
         at_least_one = ("part_urls", "max_pages", "max_depth", "download_threads", "samples_per_shard")
-        for name in (*at_least_one, "max_attempts", "host_concurrency", "refusal_limit"):
+        for name in (*at_least_one, "max_attempts", "host_concurrency", "refusal_limit", "embed_days"):
             _at_least(name, getattr(self, name), 1)
         for name in ("workers", "retries", "page_delay_s", "limit", "recheck_days", "host_delay_s"):
             _at_least(name, getattr(self, name), 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.steps.config import BuildConfig
-from flows.steps.layout import Layout
+from flows.steps.layout import Layout, is_published
 from flows.steps.runner import Runner
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ class PartJob:
     pack: str
     download: DownloadConfig
     tombstones: tuple[str, ...]
+    provider: str
+    embed: bool
+    embed_days: int
 
 
 def crawl_limits(config: BuildConfig, crawl: Path) -> CrawlLimits:
@@ -91,7 +94,10 @@ def part_jobs(
 ) -> list[PartJob]:
     """A job per part. `tombstones`: other roots whose takedowns count beside those of the crawl's own."""
     download, roots = download_config(config), (config.root, *tombstones)
-    return [PartJob(part, str(crawl), config.root, detector, config.pack, download, roots) for part in range(parts)]
+    faces = (config.provider, config.embed, config.embed_days)
+    return [
+        PartJob(part, str(crawl), config.root, detector, config.pack, download, roots, *faces) for part in range(parts)
+    ]
 
 
 def fetch(crawl: Path, jobs: list[PartJob], runner: Runner) -> None:
@@ -103,10 +109,21 @@ def fetch(crawl: Path, jobs: list[PartJob], runner: Runner) -> None:
 
 
 def resolve_detector(config: BuildConfig) -> str:
-    """The detector that every part of this build uses; raises InputError where it is not at hand."""
+    """The detector that every part of this build uses; raises InputError where it, or with `embed` the recogniser of
+    its pack, is not at hand."""
+    from gptface_core.errors import InputError
     from gptface_core.faces.detector import resolve_detector as resolve
+    from gptface_core.faces.embed import describe_embedder
 
-    return resolve(config.detector, config.pack)
+    chosen = resolve(config.detector, config.pack)
+    if config.embed:
+        if chosen == "cascade":
+            raise InputError(
+                "--embed needs InsightFace, the cascade only guesses the points of a face: use --detector insightface "
+                "with a pack that holds a recogniser (`gptface doctor` says how to get one)"
+            )
+        describe_embedder(config.pack)
+    return chosen
 
 
 def find_units(config: BuildConfig, layout: Layout, crawl: Path) -> list[UnitJob]:
@@ -182,7 +199,34 @@ def detect(job: PartJob) -> int:
     """Find the faces in one raw shard; how many."""
     from flows.steps.detect import detect_part
 
-    return detect_part(job.part, Path(job.crawl), job.detector, pack=job.pack).faces
+    return detect_part(
+        job.part,
+        Path(job.crawl),
+        job.detector,
+        pack=job.pack,
+        provider=job.provider,
+        embed=job.embed,
+        embed_days=job.embed_days,
+    ).faces
+
+
+def embed_jobs(config: BuildConfig, layout: Layout) -> list[PartJob]:
+    """The parts of all crawls that a release holds: where `embed` is on, they get embeddings that they lack."""
+    from crawler.plan import read_plan
+
+    crawls = [crawl for crawl in layout.crawls() if is_published(crawl)]
+    planned = [(crawl, read_plan(crawl / "plan")) for crawl in crawls] if config.embed else []
+    return [job for crawl, plan in planned if plan for job in part_jobs(config, crawl, plan.parts)]
+
+
+def embed(job: PartJob) -> bool:
+    """Make the embeddings of a detected part that has none (any more); whether there were any to make."""
+    from flows.steps.detect import embed_part
+
+    path = Path(job.crawl)
+    if not (path / "faces" / f"{job.part:05d}.pictures.parquet").is_file():  # a rebuild's: nobody looked for faces
+        return False
+    return embed_part(job.part, path, pack=job.pack, provider=job.provider, embed_days=job.embed_days)
 
 
 def publish(layout: Layout, crawl: Path, config: BuildConfig, run_id: str) -> Release:

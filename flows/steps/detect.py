@@ -12,7 +12,7 @@ from pathlib import Path
 
 from crawler.files import write_table
 from flows.steps.embeddings import EMBED_DAYS, EmbeddingRows, embedded, embeddings_path
-from flows.steps.examine import Examined, Row, examine_many
+from flows.steps.examine import Examined, Row, crops_again, examine_many
 from gptface_core.errors import InputError
 from gptface_core.faces.decode import MAX_PIXELS
 from gptface_core.faces.detector import DEFAULT_MIN_SCORE, Detector, describe_detector, load_detector
@@ -64,7 +64,8 @@ def detect_part(
 
     One row per distinct picture, sorted by image_id; a picture that does not decode has a reason instead of a size.
     A finished part is left as it is, unless another detector made it or the pictures have changed since. With `embed`
-    also `faces/<part>.embeddings.parquet`: biometric data that expire after `embed_days` days.
+    also `faces/<part>.embeddings.parquet`: biometric data that expire after `embed_days` days. Where they alone are
+    missing or expired, no face is looked for again.
 
     Raises:
         InputError: the part is not downloaded, its tar is damaged, or the detector or embedder is not to be had.
@@ -75,8 +76,11 @@ def detect_part(
     faces_path, pictures_path = (crawl_dir / "faces" / f"{part:05d}.{kind}.parquet" for kind in ("faces", "pictures"))
     vectors_path = embeddings_path(crawl_dir, part)
     finished = _finished(pictures_path, faces_path, members, description)
-    if finished is not None and (not embed or _embedded(vectors_path, finished, pack, models_root)):
-        return _stats(part, finished, description, started, skipped=True)
+    if finished is not None:
+        filled = embed and embed_part(
+            part, crawl_dir, models_root, pack=pack, max_pixels=max_pixels, provider=provider, embed_days=embed_days
+        )
+        return _stats(part, finished, description, started, skipped=not filled)
     vectors = _vectors(pack, models_root, provider, embed_days) if embed else None
     pictures: list[Row] = []
     faces: list[Row] = []
@@ -87,7 +91,7 @@ def detect_part(
             pictures.append(found.picture)
             faces.extend(found.faces)
             if vectors is not None:
-                vectors.add(found)
+                vectors.add(found.picture["image_id"], found.crops)
     pictures.sort(key=lambda row: row["image_id"])
     faces.sort(key=lambda row: (row["image_id"], row["face_index"]))
     vectors_path.unlink(missing_ok=True)  # of other faces than those that follow
@@ -96,6 +100,52 @@ def detect_part(
     write_table(faces_path, faces, FACES)
     write_table(pictures_path, pictures, PICTURES)
     return _stats(part, pictures, description, started, skipped=False)
+
+
+def embed_part(
+    part: int,
+    crawl_dir: Path,
+    models_root: Path | None = None,
+    *,
+    pack: str = DEFAULT_PACK,
+    max_pixels: int = MAX_PIXELS,
+    provider: str = "CPUExecutionProvider",
+    embed_days: int = EMBED_DAYS,
+) -> bool:
+    """Write the embeddings of a part's stored faces where they are missing, expired or another model's; whether so.
+
+    A part whose faces the cascade found gets none: it guesses their points.
+    """
+    import pyarrow.parquet as pq
+
+    from gptface_core.faces.embed import describe_embedder
+
+    faces_path, path = crawl_dir / "faces" / f"{part:05d}.faces.parquet", embeddings_path(crawl_dir, part)
+    detectors = pq.read_table(faces_path.with_name(f"{part:05d}.pictures.parquet"), columns=["detector"])["detector"]
+    if any(detector.startswith("cascade") for detector in detectors.unique().to_pylist()):
+        _LOG.info("part %d of %s: no embeddings, the cascade found its faces", part, crawl_dir)
+        return False
+    if embedded(path, describe_embedder(pack, models_root), pq.read_metadata(faces_path).num_rows):
+        return False
+    embed_stored_faces(part, crawl_dir, _vectors(pack, models_root, provider, embed_days), max_pixels).write(path)
+    return True
+
+
+def embed_stored_faces(
+    part: int, crawl_dir: Path, vectors: EmbeddingRows, max_pixels: int = MAX_PIXELS
+) -> EmbeddingRows:
+    """Add the faces that a part's table names to `vectors`, cut out of its raw shard; `vectors` itself."""
+    import pyarrow.parquet as pq
+
+    columns = ["image_id", "x0_px", "y0_px", "x1_px", "y1_px", "points_px", "score"]
+    faces: dict[str, list[Row]] = {}
+    for row in pq.read_table(crawl_dir / "faces" / f"{part:05d}.faces.parquet", columns=columns).to_pylist():
+        faces.setdefault(row["image_id"], []).append(row)
+    _one_thread()
+    shown = [member for member in _members(part, crawl_dir) if member.image_id in faces]
+    for image_id, data in _read(crawl_dir / "images" / f"{part:05d}.tar", shown):
+        vectors.add(image_id, crops_again(data, faces[image_id], max_pixels))
+    return vectors
 
 
 def _examine(tar: Path, members: list[_Member], detector: Detector, max_pixels: int, batch: int) -> Iterator[Examined]:
@@ -109,13 +159,6 @@ def _vectors(pack: str, models_root: Path | None, provider: str, days: int) -> E
     from gptface_core.faces.embed import Embedder
 
     return EmbeddingRows(Embedder(pack, models_root, provider), days)
-
-
-def _embedded(path: Path, pictures: list[Row], pack: str, models_root: Path | None) -> bool:
-    from gptface_core.faces.embed import describe_embedder
-
-    faces = sum(row["face_count"] or 0 for row in pictures)
-    return embedded(path, describe_embedder(pack, models_root), faces)
 
 
 def _members(part: int, crawl_dir: Path) -> list[_Member]:

@@ -43,6 +43,7 @@ def examine(root: Path, pack: str = "buffalo_sc") -> Iterator[Check]:
     yield check_detector(pack)
     yield check_gpu()
     yield check_disk(root)
+    yield check_embeddings(root)
     yield check_prefect()
 
 
@@ -115,7 +116,7 @@ def check_duckdb() -> Check:
 
 def check_detector(pack: str) -> Check:
     from gptface_core.errors import InputError
-    from gptface_core.faces.packs import find_pack, how_to_get, pack_folder
+    from gptface_core.faces.packs import find_embedder, find_pack, how_to_get, pack_folder
 
     if not pack_folder(pack).is_dir():
         return Check("InsightFace", Verdict.NOTE, f"no pack {pack!r}: auto takes OpenCV's cascade", how_to_get(pack))
@@ -123,7 +124,12 @@ def check_detector(pack: str) -> Check:
         found = find_pack(pack)
     except InputError as error:
         return Check("InsightFace", Verdict.BAD, str(error), how_to_get(pack))
-    return Check("InsightFace", Verdict.OK, f"pack {pack!r}, {found.detector.name} {found.sha256[:8]}")
+    detector = f"pack {pack!r}, {found.detector.name} {found.sha256[:8]}"
+    try:
+        embedder, _ = find_embedder(pack)
+    except InputError:
+        return Check("InsightFace", Verdict.OK, f"{detector}, no recogniser (only --embed needs one)")
+    return Check("InsightFace", Verdict.OK, f"{detector}, recogniser {embedder.name}")
 
 
 def check_gpu() -> Check:
@@ -146,6 +152,23 @@ def check_disk(root: Path) -> Check:
     if free_gib < _MIN_FREE_GIB:
         return Check("Disk", Verdict.NOTE, found, "raw pictures take about 0.1 MiB each: choose another --root")
     return Check("Disk", Verdict.OK, found)
+
+
+def check_embeddings(root: Path) -> Check:
+    """Biometric data of this root, and when they go: whoever opens the root next deletes what has expired."""
+    from datetime import UTC, datetime
+
+    from flows.steps.embeddings import expiry_times
+
+    times = expiry_times(root)
+    if not times:
+        return Check("Embeddings", Verdict.OK, "no face embeddings (biometric data) are stored")
+    over = sum(time <= datetime.now(UTC) for time in times)
+    found = f"{len(times)} files of face embeddings (biometric data), the next goes {min(times):%Y-%m-%d}"
+    if over:
+        mend = "gptface takedown, build, train or rebuild on this root deletes them"
+        return Check("Embeddings", Verdict.NOTE, f"{found}; {over} have expired", mend)
+    return Check("Embeddings", Verdict.NOTE, found, "none needed: they are deleted then by the next build or takedown")
 
 
 def check_prefect() -> Check:

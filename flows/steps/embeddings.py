@@ -1,4 +1,8 @@
-"""Face embeddings of a part: in a file of their own that expires, never in shards, made only when asked for."""
+"""Face embeddings of a part: in a file of their own that expires, never in shards, made only when asked for.
+
+Every build, training, takedown and rebuild of a root deletes what has expired there (`expire_embeddings`); nothing else
+runs by itself, so a root that nobody opens keeps its files until somebody does. No reader takes an expired row.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,9 @@ from gptface_core.errors import InputError
 from warehouse.schema import EMBEDDINGS
 
 if TYPE_CHECKING:
-    from flows.steps.examine import Examined
+    import numpy as np
+    from numpy.typing import NDArray
+
     from gptface_core.faces.embed import Embedder
 
 _LOG = logging.getLogger(__name__)
@@ -35,17 +41,19 @@ class EmbeddingRows:
         self._waiting: list[tuple[str, int, Any]] = []
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, examined: Examined) -> None:
-        image_id = examined.picture["image_id"]
-        self._waiting += [(image_id, index, crop) for index, crop in enumerate(examined.crops)]
+    def add(self, image_id: str, crops: NDArray[np.uint8]) -> None:
+        """The faces of a picture in their order, uint8 (faces, 112, 112, 3) RGB."""
+        self._waiting += [(image_id, index, crop) for index, crop in enumerate(crops)]
         while len(self._waiting) >= self._embedder.batch:
             self._embed(self._embedder.batch)
 
-    def write(self, path: Path) -> None:
-        """All rows, sorted by picture and face, to `path`."""
+    def finish(self) -> list[dict[str, Any]]:
+        """All rows (schema EMBEDDINGS), sorted by picture and face."""
         self._embed(len(self._waiting))
-        self._rows.sort(key=lambda row: (row["image_id"], row["face_index"]))
-        write_table(path, self._rows, EMBEDDINGS)
+        return sorted(self._rows, key=lambda row: (row["image_id"], row["face_index"]))
+
+    def write(self, path: Path) -> None:
+        write_table(path, self.finish(), EMBEDDINGS)
 
     def _embed(self, count: int) -> None:
         import numpy as np
@@ -82,21 +90,40 @@ def embedded(path: Path, model: str, faces: int, now: datetime | None = None) ->
     return table.num_rows == faces and set(table["model"].to_pylist()) <= {model} and alive
 
 
-def expire_embeddings(crawl_dir: Path, now: datetime | None = None) -> int:
-    """Delete the files of embeddings in a crawl whose time is over, or that cannot be read; how many went."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+def expire_embeddings(root: Path, now: datetime | None = None) -> int:
+    """Delete the files of embeddings of a root (or of one crawl) whose time is over; how many went.
 
+    What cannot be read goes as well, and what a killed run left half-written. The caller holds the root.
+    """
     gone = 0
-    for path in sorted((crawl_dir / "faces").glob("*.embeddings.parquet")):
-        try:
-            first = pc.min(pq.read_table(path, columns=["expires_at"])["expires_at"]).as_py()
-            over = first is not None and first <= (now or datetime.now(UTC))
-        except (pa.ArrowInvalid, OSError):
-            over = True  # what nobody can read is kept for nobody
-        if over:
+    for path in _files(root):
+        over = _expires_at(path) <= (now or datetime.now(UTC))
+        if over or path.suffix == ".tmp":
             path.unlink()
             _LOG.info("%s: embeddings expired and deleted", path.name)
             gone += 1
     return gone
+
+
+def expiry_times(root: Path) -> list[datetime]:
+    """When each file of embeddings of a root expires; what cannot be read has expired long ago."""
+    return [_expires_at(path) for path in _files(root)]
+
+
+def _files(root: Path) -> list[Path]:
+    """Half-written ones included: pathlib's * takes hidden names as well."""
+    folders = (root / "faces", *root.glob("raw/*/g[0-9][0-9][0-9]/faces"))
+    return sorted(path for folder in folders for path in folder.glob("*.embeddings.parquet*"))
+
+
+def _expires_at(path: Path) -> datetime:
+    """The first of its rows; never, where it has none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        first = pc.min(pq.read_table(path, columns=["expires_at"])["expires_at"]).as_py()
+    except (pa.ArrowInvalid, KeyError, OSError):
+        return datetime.min.replace(tzinfo=UTC)  # what nobody can read is kept for nobody
+    return first or datetime.max.replace(tzinfo=UTC)

@@ -62,6 +62,26 @@ def examine_many(
     return results
 
 
+def crops_again(data: bytes, faces: Sequence[Row], max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """The crops for embedding of faces that were found before (rows of FACES), as `Examined` had them.
+
+    Raises ValueError where the picture does not decode.
+    """
+    picture = decode_upright(data, max_pixels, enough_px=ENOUGH_PX)
+    if isinstance(picture, Undecodable):
+        raise ValueError(f"does not decode ({picture.reason})")
+    found = [
+        Face(
+            np.array([row[name] for name in ("x0_px", "y0_px", "x1_px", "y1_px")], dtype=np.float32),
+            np.array(row["points_px"], dtype=np.float32).reshape(5, 2),
+            row["score"],
+        )
+        for row in faces
+    ]
+    sharp = _sharp_enough(data, picture, found, max_pixels)
+    return _stacked([arcface_crop(sharp.rgb, sharp.from_full(face.points)) for face in found])
+
+
 def _detect(detector: Detector, pictures: list[Picture]) -> list[list[Face] | None]:
     """Faces of each picture, in pixels of its `rgb`; None where the detector failed."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from warehouse.removal import Look
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 
 def look_of(path: Path, detector: str = "auto", pack: str = "buffalo_sc") -> tuple[str, Look]:
@@ -42,30 +45,64 @@ def phash_of(data: bytes) -> str | None:
 def pictures_of_person(layout: Layout, path: Path, similarity: float, detector: str, pack: str) -> list[str]:
     """image_ids of pictures with a face whose embedding has at least this cosine with that of `path`'s one face.
 
-    Raises ConfigError where no embeddings are kept, or they were made by another model, or there is not one face.
+    Stored embeddings are taken where they are fresh; the faces of other parts are embedded for this search alone, and
+    nothing of that is kept. Raises ConfigError where nobody's face was ever looked for, stored embeddings were made by
+    another model, or there is not one face in `path`.
     """
     import numpy as np
-    import pyarrow.parquet as pq
 
-    files = sorted(layout.raw.glob("*/g*/faces/*.embeddings.parquet"))
-    if not files:
+    stored = set(layout.raw.glob("*/g*/faces/*.embeddings.parquet"))
+    detected = set(layout.raw.glob("*/g*/faces/*.faces.parquet"))
+    parts = sorted({(file.parents[1], int(file.name[:5])) for file in stored | detected})
+    if not parts:
         raise ConfigError(
-            f"no face embeddings under {layout.raw}: they are biometric data, made only when asked for, and expire; "
-            "build with embeddings first, or use --like, --url or --sha256"
+            f"no faces and no face embeddings under {layout.raw} (embeddings are biometric data, made only when asked "
+            "for, and expire): build first, or use --like, --url or --sha256"
         )
     vector, model = _embedded(path, detector, pack)
     found: set[str] = set()
-    for file in files:
-        table = pq.read_table(file, columns=["image_id", "embedding", "model"])
-        if not table.num_rows:
-            continue
-        if set(table["model"].to_pylist()) != {model}:
-            made_by = ", ".join(sorted(set(table["model"].to_pylist())))
-            raise ConfigError(f"embeddings were made by {made_by}, not by {model}: give the same pack with --pack")
-        vectors = np.asarray(table["embedding"].to_pylist(), dtype=np.float32)
-        near = np.flatnonzero(vectors @ vector >= similarity)
-        found.update(table["image_id"].take(near).to_pylist())
+    for crawl, part in parts:
+        image_ids, vectors = _stored_vectors(crawl, part, model) or _vectors_now(crawl, part, pack)
+        if image_ids:
+            found.update(image_ids[index] for index in np.flatnonzero(vectors @ vector >= similarity))
     return sorted(found)
+
+
+def _stored_vectors(crawl: Path, part: int, model: str) -> tuple[list[str], NDArray[np.float32]] | None:
+    """Image ids and vectors of a part's faces as they were stored; None where they are not, or not fresh."""
+    from datetime import UTC, datetime
+
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from flows.steps.embeddings import embeddings_path
+
+    try:
+        path = embeddings_path(crawl, part)
+        table = pq.read_table(path, columns=["image_id", "embedding", "model", "expires_at"])
+    except (pa.ArrowInvalid, OSError):
+        return None
+    made_by = set(table["model"].to_pylist())
+    if made_by - {model}:
+        named = ", ".join(sorted(made_by))
+        raise ConfigError(f"embeddings were made by {named}, not by {model}: give the same pack with --pack")
+    if any(expires <= datetime.now(UTC) for expires in table["expires_at"].to_pylist()):
+        return None
+    return table["image_id"].to_pylist(), np.asarray(table["embedding"].to_pylist(), dtype=np.float32)
+
+
+def _vectors_now(crawl: Path, part: int, pack: str) -> tuple[list[str], NDArray[np.float32]]:
+    """The same, made now from the raw shard and kept nowhere."""
+    import numpy as np
+
+    from flows.steps.detect import embed_stored_faces
+    from flows.steps.embeddings import EmbeddingRows
+    from gptface_core.faces.embed import Embedder
+
+    logger.info("part %d of %s has no fresh embeddings: its faces are embedded for this search", part, crawl)
+    rows = embed_stored_faces(part, crawl, EmbeddingRows(Embedder(pack), days=1)).finish()
+    return [row["image_id"] for row in rows], np.asarray([row["embedding"] for row in rows], dtype=np.float32)
 
 
 def _embedded(path: Path, detector: str, pack: str) -> tuple[NDArray[np.float32], str]:

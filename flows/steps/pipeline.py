@@ -87,7 +87,7 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
     layout = prepare_root(Path(config.root))
     asked = config.source
     with root_lock(layout.root), sample.served(config) as (config, web):
-        _finish_takedown(layout, runner)
+        _tidy(layout, runner)
         kept_out.check_source(layout, config.source)
         if config.catalog:
             choose_catalog(layout.root, config.catalog)
@@ -98,6 +98,8 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
         with recorded(layout, "build", config) as run:
             if not is_published(folder):
                 _fetch(config, layout, folder, detector, runner)
+            if missing := crawl.embed_jobs(config, layout):
+                runner.map("embed", crawl.embed, missing)
             release = runner.step("publish", crawl.publish, layout, folder, config, run.run_id)
             mark_published(folder, release.number)
             shards = shard.write_shards(layout, release.number, config.samples_per_shard, runner)
@@ -122,11 +124,13 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
     return summary
 
 
-def _finish_takedown(layout: Layout, runner: Runner) -> None:
-    """Nothing is read or written by what a killed takedown has left half done."""
+def _tidy(layout: Layout, runner: Runner) -> None:
+    """Nothing is read or written by what a killed takedown has left half done, and no embedding outlives its time."""
+    from flows.steps.embeddings import expire_embeddings
     from flows.steps.takedown import finish
 
     finish(layout, runner)
+    expire_embeddings(layout.root)
 
 
 def _fetch(config: BuildConfig, layout: Layout, folder: Path, detector: str, runner: Runner) -> None:
@@ -164,7 +168,7 @@ def train(config: TrainConfig, runner: Runner) -> TrainSummary:
     layout = Layout(Path(config.root))
     release = shard.resolve_release(layout, config.release)
     with root_lock(layout.root), recorded(layout, "train", config) as run:
-        _finish_takedown(layout, runner)
+        _tidy(layout, runner)
         name = config.name or f"{Path(config.preset).stem}-r{release:05d}-s{config.seed}"
         metrics = runner.step("train", model.train, layout, name, release, config, runner.progress)
         model.register_model(layout, name, config.preset, release, metrics, run.run_id)

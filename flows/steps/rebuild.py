@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows.steps.embeddings import expire_embeddings
 from flows.steps.layout import Layout, mark_published, prepare_root
 from flows.steps.rebuild_crawl import RebuildConfig, fetch, open_crawl, plan
 from flows.steps.rebuild_shards import RebuiltShard, ShardJob, check_encoders, config_here, plan_shards, write_one
@@ -70,6 +71,7 @@ def rebuild(config: RebuildConfig, runner: Runner) -> RebuildReport:
     check_encoders(manifest, config.pixels_close)
     layout = prepare_root(Path(config.root))
     with root_lock(layout.root):
+        expire_embeddings(layout.root)
         folder = open_crawl(layout, manifest)
         barred = runner.step("plan", plan, manifest, folder, config)
         fetch(config, manifest, folder, runner)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.steps import erase_derived, erase_files
 from flows.steps.config import ConfigError
+from flows.steps.embeddings import expire_embeddings
 from flows.steps.layout import Layout
 from flows.steps.runs import recorded
 from warehouse.dedup import Nearness
@@ -179,6 +180,7 @@ def take_down(config: TakedownConfig, runner: Runner) -> list[TakedownSummary]:
     layout = _layout(config)
     with root_lock(layout.root):
         done = finish(layout, runner)
+        expire_embeddings(layout.root)
         if not config.kinds:
             if not done:
                 raise ConfigError("nothing to take down: give --url, --host, --sha256, --like or --person-like")

@@ -65,8 +65,9 @@ def test_pictures_of_a_person_are_those_with_a_near_embedding(tmp_path: Path, mo
     vectors = {"same": [0.8, 0.6], "other": [0.0, 1.0]}
     import datetime as dt
 
+    tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
     rows = [
-        {"image_id": n, "face_index": 0, "embedding": v, "model": "m", "expires_at": dt.datetime.now(dt.UTC)}
+        {"image_id": n, "face_index": 0, "embedding": v, "model": "m", "expires_at": tomorrow}
         for n, v in vectors.items()
     ]
     folder = tmp_path / "raw/s/g000/faces"

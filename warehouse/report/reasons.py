@@ -48,6 +48,7 @@ SENTENCES: dict[str, str] = {
     Reason.DUPLICATE_IMAGE: "The same bytes stand on another page with a better caption, which was kept.",
     Reason.NEAR_DUPLICATE_IMAGE: "Nearly the same picture as a larger one that was kept.",
     Reason.HOST_CAP: "This host has given as many pictures as one may (max_per_host).",
+    Reason.IDENTITY_CAP: "As many pictures of this person were kept as one may (max_per_identity; needs embeddings).",
     Reason.CAPTION_CAP: "Nearly the same caption was kept as often as one may (max_per_caption).",
 }
 
