@@ -1,43 +1,46 @@
-"""A trained model folder as one object: transformer, image tokenizer, text vocabulary."""
+"""A trained model folder as one object: the transformer, and the processor that feeds it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from gptface_core.image_tokenizer import ImageTokenizer
-from gptface_core.model import GPTFace
+from gptface_core.image_tokenizer import PictureTokenizer, load_image_tokenizer
+from gptface_core.model import GPTFace, check_version
+from gptface_core.processor import GPTFaceProcessor
 from gptface_core.shards import Pictures
 from gptface_core.text_tokenizer import TextTokenizer
-from gptface_core.tokens import encode_pictures, pad_text, to_pictures
 
 
 @dataclass(frozen=True)
 class Bundle:
     model: GPTFace
-    image: ImageTokenizer
+    image: PictureTokenizer
     text: TextTokenizer
+
+    @cached_property
+    def processor(self) -> GPTFaceProcessor:
+        return GPTFaceProcessor(self.image, self.text, self.model.config.max_text_tokens)
 
     def text_ids(self, captions: list[str]) -> Tensor:
         """(B, L) ids of the model's table, cut to the context and padded to the longest of these captions."""
-        limit = self.model.config.max_text_tokens
-        rows = [self.text.encode(caption, limit) for caption in captions]
-        return torch.from_numpy(pad_text(rows, max(1, *(len(row) for row in rows)))[0])
+        return self.processor.text_ids(captions)
 
     def image_ids(self, pictures: Pictures) -> Tensor:
         """(B, N) ids of uint8 pictures (B, P, P, 3) at the tokenizer's size."""
-        return torch.from_numpy(encode_pictures(self.image, pictures)) + self.model.first_code
+        return self.processor.image_ids(pictures)
 
     def decode(self, image_ids: Tensor) -> Pictures:
         """uint8 pictures (B, P, P, 3) of ids (B, N)."""
-        return to_pictures(self.image.decode(image_ids - self.model.first_code))
+        return self.processor.decode_images(image_ids)
 
 
 def load_bundle(model_dir: Path | str) -> Bundle:
     """Raises InputError, one line, where the folder is no trained model or one of another version."""
     folder = Path(model_dir)
+    check_version(folder)  # first: a folder that is not there must not be looked for on the Hub
     model = GPTFace.from_pretrained(folder).eval()
-    return Bundle(model, ImageTokenizer.load(folder), TextTokenizer.load(folder))
+    return Bundle(model, load_image_tokenizer(folder), TextTokenizer.load(folder))

@@ -18,22 +18,36 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class ImageTokenizerConfig:
-    """Pictures of `image_px` squared <-> `grid` squared codes out of prod(levels)."""
+    """Pictures of `image_px` squared <-> `grid` squared codes.
+
+    Kind "fsq" is trained here and has prod(levels) codes; "vq" is a published one (`gptface_core.vq_tokenizer`) that
+    brings its own number, and `levels`, `width` and `blocks` are not used.
+    """
 
     image_px: int = 64
     grid: int = 8
     levels: tuple[int, ...] = (8, 8, 4)
     width: int = 128
     blocks: int = 2  # residual blocks on each side of the quantiser
+    kind: str = "fsq"  # or "vq"
+    source: str = ""  # of kind "vq": a folder, a LlamaGen weight file, or a name on the Hub
 
     def __post_init__(self) -> None:
         if self.image_px % self.grid:
             raise InputError(f"image_px {self.image_px} is no multiple of grid {self.grid}: choose another grid")
-        if min(self.levels) < 2:
+        if self.kind not in ("fsq", "vq"):
+            raise InputError(f"no tokenizer.kind '{self.kind}': choose fsq (trained here) or vq (published weights)")
+        if (self.kind == "vq") is not bool(self.source):
+            raise InputError(
+                f"tokenizer.kind '{self.kind}' with tokenizer.source '{self.source}': a source is for kind vq, "
+                "which needs a folder, a LlamaGen weight file or a name on the Hub"
+            )
+        if self.kind == "fsq" and min(self.levels) < 2:
             raise InputError(f"levels {list(self.levels)}: every quantiser level must be at least 2")
 
     @property
     def codes(self) -> int:
+        """Of kind "fsq"; ask the tokenizer itself where the kind is not known."""
         return math.prod(self.levels)
 
     @property
@@ -114,7 +128,12 @@ class Preset:
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     tokenizer_training: TokenizerTraining = field(default_factory=TokenizerTraining)
     training: PretrainTraining = field(default_factory=PretrainTraining)
+    augment: int = 1  # views of each training picture on disk: the first as it is, the others cropped and flipped
     threads: int = 2  # of the CPU: results are the same bit for bit only for the same number
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.augment <= 64:
+            raise InputError(f"augment {self.augment}: choose from 1 (pictures as they are) to 64 views")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gptface_core.files import replacing
-from gptface_core.image_tokenizer import ImageTokenizer
+from gptface_core.image_tokenizer import PictureTokenizer
 from gptface_core.shards import Pictures
 from gptface_core.tokens import to_pictures, to_tensor
 
@@ -31,10 +31,10 @@ def contact_sheet(rows: Sequence[Sequence[Pictures]], path: Path, cell_px: int =
         Image.fromarray(sheet).save(temporary, format="PNG")
 
 
-def save_reconstructions(tokenizer: ImageTokenizer, pictures: Pictures, path: Path) -> None:
+def save_reconstructions(tokenizer: PictureTokenizer, pictures: Pictures, path: Path) -> None:
     """Originals above, what the tokenizer makes of them below."""
     if len(pictures):
-        decoded = to_pictures(tokenizer.decode(tokenizer.encode(to_tensor(pictures))))
+        decoded = to_pictures(tokenizer.decode(tokenizer.encode(to_tensor(pictures).to(tokenizer.device))))
         contact_sheet([list(pictures), list(decoded)], path)
 
 

@@ -1,4 +1,5 @@
-"""Pictures <-> discrete codes: an auto-encoder with finite scalar quantisation (FSQ, Mentzer et al. 2023).
+"""Pictures <-> discrete codes: what every image tokenizer can do, and ours, an auto-encoder with finite scalar
+quantisation (FSQ, Mentzer et al. 2023).
 
 FSQ rounds each of a few bounded channels to a fixed set of levels: no codebook to collapse, no commitment loss. The
 stem is one linear map per patch, so every layer works at the token grid, where a CPU spends its time in matrix
@@ -12,9 +13,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +26,32 @@ from gptface_core.errors import InputError
 from gptface_core.files import replacing, write_text
 
 WEIGHTS, SETTINGS = "image_tokenizer.safetensors", "image_tokenizer.json"
+
+
+class PictureTokenizer(Protocol):
+    """What the rest of the package asks of an image tokenizer; see `ImageTokenizer` for shapes and units.
+
+    `config.levels` is empty where codes have no FSQ coordinates.
+    """
+
+    @property
+    def config(self) -> ImageTokenizerConfig: ...
+
+    @property
+    def codes(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode(self, pictures: Tensor) -> Tensor: ...
+
+    def decode(self, codes: Tensor) -> Tensor: ...
+
+    def digest(self) -> str: ...
+
+    def describe(self) -> dict[str, Any]: ...
+
+    def save(self, folder: Path, **extra: Any) -> None: ...
 
 
 class FSQ(nn.Module):
@@ -90,6 +118,14 @@ class ImageTokenizer(nn.Module):
         self.decoder = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
         self.head = nn.Linear(width, pixels)
 
+    @property
+    def codes(self) -> int:
+        return self.config.codes
+
+    @property
+    def device(self) -> torch.device:
+        return self.stem.weight.device
+
     def latent(self, pictures: Tensor) -> Tensor:
         """Quantised coordinates (B, G, G, D) with straight-through gradient."""
         p, g = self.config.patch_px, self.config.grid
@@ -122,30 +158,70 @@ class ImageTokenizer(nn.Module):
 
     def digest(self) -> str:
         """32 hex digits over configuration and weights: what the tokens on disk are keyed by."""
-        state = hashlib.blake2b(json.dumps(asdict(self.config), sort_keys=True).encode(), digest_size=16)
-        for name, tensor in sorted(self.state_dict().items()):
-            state.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        return state.hexdigest()
+        return weights_digest(_shape(self.config), self)
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, for a log or a report."""
+        return {"kind": "fsq", "levels": list(self.config.levels), **numbers(self)}
 
     def save(self, folder: Path, **extra: Any) -> None:
         """Weights and settings into `folder`, settings last; `extra` goes beside the settings (metrics, keys)."""
-        state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        with replacing(folder / WEIGHTS) as temporary:
-            save_file(state, temporary)
-        settings = {"version": FORMAT_VERSION, "kind": "fsq", "config": asdict(self.config), **extra}
-        write_text(folder / SETTINGS, json.dumps(settings, indent=1, sort_keys=True))
+        write_tokenizer(folder, self, {"kind": "fsq", "config": _shape(self.config), **extra})
 
     @classmethod
     def load(cls, folder: Path) -> ImageTokenizer:
         """Raises InputError where `folder` holds no tokenizer, or one of another version."""
         settings = read_settings(folder)
+        if settings.get("kind") != "fsq":
+            raise InputError(f"{folder} holds an image tokenizer of kind '{settings.get('kind')}', not fsq")
         config = ImageTokenizerConfig(**{**settings["config"], "levels": tuple(settings["config"]["levels"])})
         tokenizer = cls(config)
-        try:
-            tokenizer.load_state_dict(load_file(folder / WEIGHTS))
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"{folder / WEIGHTS} cannot be read: train the model again") from error
+        load_weights(tokenizer, folder)
         return tokenizer.eval()
+
+
+def load_image_tokenizer(folder: Path) -> PictureTokenizer:
+    """The image tokenizer that a model folder holds, whichever kind. Raises InputError where there is none."""
+    if read_settings(folder).get("kind") == "vq":
+        from gptface_core.vq_tokenizer import VQTokenizer
+
+        return VQTokenizer.load(folder)
+    return ImageTokenizer.load(folder)
+
+
+def numbers(tokenizer: PictureTokenizer) -> dict[str, Any]:
+    """The part of `describe` that all kinds share."""
+    config = tokenizer.config
+    sizes = {"image_px": config.image_px, "grid": config.grid, "codes": tokenizer.codes}
+    return {**sizes, "digest": tokenizer.digest()}
+
+
+def _shape(config: ImageTokenizerConfig) -> dict[str, Any]:
+    """The settings that shape the FSQ auto-encoder."""
+    return {name: value for name, value in asdict(config).items() if name not in ("kind", "source")}
+
+
+def weights_digest(settings: dict[str, Any], module: nn.Module) -> str:
+    state = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
+    for name, tensor in sorted(module.state_dict().items()):
+        state.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+def write_tokenizer(folder: Path, module: nn.Module, settings: dict[str, Any]) -> None:
+    """Weights, then the settings file, which marks them as complete."""
+    state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+    settings = {"version": FORMAT_VERSION, **settings}
+    write_text(folder / SETTINGS, json.dumps(settings, indent=1, sort_keys=True))
+
+
+def load_weights(module: nn.Module, folder: Path) -> None:
+    try:
+        module.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{folder / WEIGHTS} cannot be read: train the model again") from error
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

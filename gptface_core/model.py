@@ -1,60 +1,49 @@
 """GPTFace: one bidirectional transformer over `[CLS] words [SEP] image codes [SEP]`, one embedding table.
 
 Ids of the table: PAD, CLS, SEP, MASK_T, MASK_I, then the text vocabulary, then the image codes. A code's embedding has
-a second term, a linear map of its FSQ coordinates, so that similar codes start out similar; the same sum serves as the
-output matrix. A slot's logits range over its own modality alone.
+a second term, a linear map of its FSQ coordinates where it has any, so that similar codes start out similar; the same
+sum serves as the output matrix. A slot's logits range over its own modality alone.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from gptface_core.attention import Block, distance_penalty
 from gptface_core.config import FORMAT_VERSION
+from gptface_core.configuration import GPTFaceConfig
 from gptface_core.errors import InputError
 from gptface_core.image_tokenizer import FSQ
 
+__all__ = [
+    "CLS",
+    "MASK_I",
+    "MASK_T",
+    "PAD",
+    "SEP",
+    "SPECIALS",
+    "GPTFace",
+    "GPTFaceConfig",
+    "GPTFacePreTrainedModel",
+    "Hidden",
+    "check_version",
+]
+
+logger = logging.getLogger(__name__)
 PAD, CLS, SEP, MASK_T, MASK_I = range(5)
 SPECIALS = 5
-
-
-class GPTFaceConfig(PreTrainedConfig):
-    """Shape of the model; `provenance` and `resolved` say what it was trained on and how."""
-
-    model_type = "gptface"
-
-    text_vocab_size: int = 512
-    fsq_levels: list[int] | None = None
-    grid: int = 8
-    max_text_tokens: int = 32
-    layers: int = 3
-    width: int = 64
-    heads: int = 4
-    mlp_ratio: int = 4
-    projection_dim: int = 64
-    format_version: int = FORMAT_VERSION
-    provenance: dict[str, Any] | None = None
-    resolved: dict[str, Any] | None = None
-
-    @property
-    def levels(self) -> tuple[int, ...]:
-        return tuple(self.fsq_levels or (8, 8, 4))
-
-    @property
-    def codes(self) -> int:
-        return math.prod(self.levels)
-
-    @property
-    def image_slots(self) -> int:
-        return self.grid**2
+NEW_WEIGHTS = "classifier."  # what a checkpoint of pre-training need not hold
 
 
 @dataclass(frozen=True)
@@ -75,12 +64,64 @@ class Hidden:
         return (self.text * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-class GPTFace(PreTrainedModel):
-    """The transformer with its heads; no tokenizers (`gptface_core.bundle.load_bundle` brings all three together)."""
+class GPTFacePreTrainedModel(PreTrainedModel):
+    """What the transformer and the classifiers on top of it share: initialisation and loading."""
 
     config_class = GPTFaceConfig
     base_model_prefix = "gptface"
     config: GPTFaceConfig
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Normal of 0.5 / sqrt(width): GPT-2's 0.02 at width 625, and large enough for small models to start learning.
+
+        Measured at width 64: with 0.02 the image loss is half a nat worse after the same steps. transformers calls this
+        for modules of ours that hold parameters themselves, not for a `Block`, which only holds modules.
+        """
+        std = 0.5 / math.sqrt(self.config.width)
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=std if module.in_features > 8 else 0.1)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=std)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, GPTFace):
+            for position in (self.text_position, self.row_position, self.column_position, self.end_position):
+                nn.init.normal_(position, std=std)
+            nn.init.normal_(self.segment, std=std)
+            self.offset_bias.copy_(distance_penalty(self.config.heads, self.config.grid))
+            nn.init.zeros_(self.text_bias)
+            nn.init.zeros_(self.image_bias)
+            nn.init.ones_(self.similarity_weight)
+            nn.init.constant_(self.log_temperature, math.log(1 / 0.07))
+
+    @classmethod
+    def from_pretrained(cls, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, but strict: a folder without a GPTFace of this version, damaged or missing weights are
+        an InputError. Only a classifier may be new on top of a checkpoint of pre-training, and the log says so.
+        """
+        wants_report = kwargs.pop("output_loading_info", False)
+        if path is not None and Path(path).is_dir():
+            check_version(Path(path))
+        try:
+            model, report = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(f"{path} cannot be loaded ({reason}): name the folder of a trained GPTFace") from error
+        new = sorted(report["missing_keys"])
+        if lost := [name for name in new if not name.startswith(NEW_WEIGHTS)]:
+            raise InputError(f"{path} lacks {len(lost)} weights ({lost[0]}, ...): name the folder of a trained GPTFace")
+        if new:
+            logger.warning("%s has no %s: new and untrained, all else is loaded", path, ", ".join(new))
+        return (model, report) if wants_report else model
+
+
+class GPTFace(GPTFacePreTrainedModel):
+    """The transformer with its heads; no tokenizers (`gptface_core.bundle.load_bundle` brings all three together)."""
+
     coordinates: Tensor
 
     def __init__(self, config: GPTFaceConfig) -> None:
@@ -88,7 +129,7 @@ class GPTFace(PreTrainedModel):
         width = config.width
         self.first_code = SPECIALS + config.text_vocab_size
         self.table = nn.Embedding(self.first_code + config.codes, width)
-        self.coordinate_map = nn.Linear(len(config.levels), width, bias=False)
+        self.coordinate_map = nn.Linear(len(config.levels), width, bias=False) if config.levels else None
         self.text_position = nn.Parameter(torch.empty(config.max_text_tokens + 2, width))
         self.row_position = nn.Parameter(torch.empty(config.grid, width))
         self.column_position = nn.Parameter(torch.empty(config.grid, width))
@@ -106,39 +147,10 @@ class GPTFace(PreTrainedModel):
         self.project_text = nn.Linear(width, config.projection_dim)
         self.project_image = nn.Linear(width, config.projection_dim)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        # Persistent: a model that is loaded lazily (meta device) must not end up with an unset constant.
-        self.register_buffer("coordinates", FSQ(config.levels).to_coordinates(torch.arange(config.codes)))
+        if config.levels:
+            # Persistent: a model that is loaded lazily (meta device) must not end up with an unset constant.
+            self.register_buffer("coordinates", FSQ(config.levels).to_coordinates(torch.arange(config.codes)))
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """Normal of 0.5 / sqrt(width): GPT-2's 0.02 at width 625, and large enough for small models to start learning.
-
-        Outputs of residual branches are smaller with depth (GPT-2). Measured at width 64: with 0.02 the image loss is
-        half a nat worse after the same steps.
-        """
-        std = 0.5 / math.sqrt(self.config.width)
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=std if module.in_features > 8 else 0.1)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=std)
-        elif isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
-        elif isinstance(module, Block):
-            for linear in (module.out, module.down):
-                nn.init.normal_(linear.weight, std=std / math.sqrt(2 * self.config.layers))
-        elif isinstance(module, GPTFace):
-            for position in (self.text_position, self.row_position, self.column_position, self.end_position):
-                nn.init.normal_(position, std=std)
-            nn.init.normal_(self.segment, std=std)
-            self.offset_bias.copy_(distance_penalty(self.config.heads, self.config.grid))
-            nn.init.zeros_(self.text_bias)
-            nn.init.zeros_(self.image_bias)
-            nn.init.ones_(self.similarity_weight)
-            nn.init.constant_(self.log_temperature, math.log(1 / 0.07))
 
     # -- embeddings and logits
 
@@ -147,8 +159,9 @@ class GPTFace(PreTrainedModel):
         return self.table.weight[SPECIALS : self.first_code]
 
     def image_matrix(self) -> Tensor:
-        """(codes, D): table rows plus the map of the FSQ coordinates."""
-        return self.table.weight[self.first_code :] + self.coordinate_map(self.coordinates)
+        """(codes, D): table rows plus the map of the FSQ coordinates, where codes have any."""
+        rows = self.table.weight[self.first_code :]
+        return rows if self.coordinate_map is None else rows + self.coordinate_map(self.coordinates)
 
     def embed_text(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.table.weight)
@@ -254,19 +267,9 @@ class GPTFace(PreTrainedModel):
     def forward(self, text_ids: Tensor | None = None, image_ids: Tensor | None = None) -> Hidden:
         return self.encode(text_ids, image_ids)
 
-    @classmethod
-    def from_pretrained(cls, path: Any, *args: Any, **kwargs: Any) -> GPTFace:
-        """As in transformers; a folder that holds no GPTFace, or one of another version, is an InputError."""
-        config = kwargs.get("config")
-        if config is None and Path(path).exists():
-            check_version(Path(path))
-        return super().from_pretrained(path, *args, **kwargs)
-
 
 def check_version(folder: Path) -> None:
     """InputError unless `folder` holds a GPTFace model that this program can read."""
-    import json
-
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind, version = settings["model_type"], settings["format_version"]

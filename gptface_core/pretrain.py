@@ -45,10 +45,10 @@ def shuffled(count: int, size: int, rng: np.random.Generator) -> Iterator[Indice
 
 
 def make_pairs(model: GPTFace, tokens: TokenSet, rows: Indices, captions: Indices, masks: Masks, seed: int) -> Pairs:
-    """Pictures of `rows` with the captions of `captions`, masked; random text tokens come from `seed`."""
+    """Pictures of `rows` with the captions of `captions`, masked; views and random text tokens come from `seed`."""
     slots = masks.text.shape[1]
     text = torch.from_numpy(tokens.text[captions][:, :slots])
-    image = torch.from_numpy(tokens.codes[rows]) + model.first_code
+    image = torch.from_numpy(tokens.codes_of(rows, np.random.default_rng(seed))) + model.first_code
     action, hidden = torch.from_numpy(masks.text), torch.from_numpy(masks.image)
     generator = torch.Generator().manual_seed(seed)
     random = torch.randint(SPECIALS, model.first_code, text.shape, generator=generator)

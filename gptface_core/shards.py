@@ -159,9 +159,9 @@ def decode_jpeg(jpeg: bytes, size_px: int) -> Pictures:
 
 def shrink(rgb: Pictures, size_px: int) -> Pictures:
     """uint8 (H, W, 3) -> (size_px, size_px, 3), by area when it gets smaller."""
-    from PIL import Image
-
     if rgb.shape[:2] == (size_px, size_px):
         return rgb
+    from PIL import Image
+
     method = Image.Resampling.BOX if rgb.shape[0] >= size_px else Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(rgb).resize((size_px, size_px), method))

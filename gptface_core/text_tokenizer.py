@@ -2,12 +2,16 @@
 
 The merges are CLIP's, so a caption is always cut the same way; pruning only renumbers the tokens that occur, because a
 table of 49,408 rows costs a small model more than its transformer. A token outside the vocabulary becomes `<unk>`.
+Every caption and prompt is cleaned here, on its way to ids, so that a prompt cannot differ from a caption in spaces,
+unseen characters, marks at its ends, or case.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -20,6 +24,18 @@ from gptface_core.files import write_text
 
 FILE = "text_tokenizer.json"
 UNKNOWN = 0  # id of <unk>; ids here count from 0, the model shifts them past its special tokens
+_EDGES = " ,;:|-–—•·"
+
+
+def clean_caption(text: str) -> str:
+    """A caption as the corpus has it (`warehouse/captions.py`), addresses and numbers apart: NFC, single spaces, no
+    unseen characters, empty brackets or doubled marks. Cleaning twice changes nothing. CLIP's own cleaning (mended
+    encodings and entities, lower case) follows in `TextTokenizer`."""
+    spaced = re.sub(r"\s+", " ", unicodedata.normalize("NFC", text))
+    seen = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Co"))
+    bare = re.sub(r"\(\s*\)|\[\s*\]", " ", seen)
+    marked = re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", re.sub(r"\s+([,.;:!?])", r"\1", bare))
+    return re.sub(" +", " ", marked).strip(_EDGES)
 
 
 def _clip() -> Any:
@@ -48,7 +64,7 @@ class TextTokenizer:
         """The tokens of these captions, the most frequent first (ties by CLIP's number: deterministic)."""
         bpe, counts = _clip(), Counter[int]()
         for caption, times in Counter(captions).items():
-            for clip_id in bpe.encode(caption):
+            for clip_id in bpe.encode(clean_caption(caption)):
                 counts[clip_id] += times
         tokenizer = cls(sorted(counts, key=lambda i: (-counts[i], i)))
         tokenizer.__dict__["_bpe"] = bpe
@@ -62,7 +78,7 @@ class TextTokenizer:
 
     def encode(self, caption: str, limit: int | None = None) -> list[int]:
         """Ids of a caption, cut to `limit`."""
-        return [self._ours.get(i, UNKNOWN) for i in self._bpe.encode(caption)][:limit]
+        return [self._ours.get(i, UNKNOWN) for i in self._bpe.encode(clean_caption(caption))][:limit]
 
     def decode(self, ids: Iterable[int]) -> str:
         known = [self.clip_ids[i - 1] for i in ids if 0 < i < self.size]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptface_core.config import Preset
-from gptface_core.image_tokenizer import ImageTokenizer, batches, reconstruction_loss
+from gptface_core.image_tokenizer import ImageTokenizer, PictureTokenizer, batches, reconstruction_loss
 from gptface_core.optimise import History, Progress, adamw, cosine, take_step
 from gptface_core.pretrain import shuffled
 from gptface_core.shards import Pictures
@@ -37,9 +37,9 @@ def fit_tokenizer(
 
 
 @torch.no_grad()
-def measure_tokenizer(tokenizer: ImageTokenizer, pictures: Pictures) -> dict[str, float]:
+def measure_tokenizer(tokenizer: PictureTokenizer, pictures: Pictures) -> dict[str, float]:
     """Mean PSNR (dB) and SSIM of reconstructions, codes in use, entropy of their use (nats)."""
-    psnr, ssim, counts = [], [], np.zeros(tokenizer.config.codes, np.int64)
+    psnr, ssim, counts = [], [], np.zeros(tokenizer.codes, np.int64)
     for rows in batches(len(pictures), 64):
         target = to_tensor(pictures[rows])
         codes = tokenizer.encode(target)

@@ -20,7 +20,7 @@ from gptface_core.config import FORMAT_VERSION, Preset, load_preset
 from gptface_core.errors import InputError
 from gptface_core.figures import save_reconstructions
 from gptface_core.files import replacing, write_text
-from gptface_core.image_tokenizer import ImageTokenizer, read_settings
+from gptface_core.image_tokenizer import PictureTokenizer, load_image_tokenizer, read_settings
 from gptface_core.model import GPTFace, GPTFaceConfig
 from gptface_core.optimise import History, OnProgress, Progress, TrainingError, seed_stage
 from gptface_core.pretrain import Stage, model_masked, train_jointly, warm_up
@@ -28,6 +28,7 @@ from gptface_core.shards import ShardIndex, open_index, read_shard
 from gptface_core.text_tokenizer import TextTokenizer
 from gptface_core.tokens import TokenSet, decode_split, load_split, tokenise_split
 from gptface_core.train_tokenizer import fit_tokenizer, measure_tokenizer
+from gptface_core.vq_tokenizer import open_vq
 
 __all__ = ["Progress", "TrainingError", "TrainingSummary", "train"]
 
@@ -150,14 +151,11 @@ def _records(run: _Run) -> dict[str, Any]:
     return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in paths.items() if path.is_file()}
 
 
-def _tokenizer_stage(run: _Run) -> ImageTokenizer:
+def _tokenizer_stage(run: _Run) -> PictureTokenizer:
     if _skip(run, "tokenizer"):
-        return ImageTokenizer.load(run.out)
+        return load_image_tokenizer(run.out)
     history, size_px = History(run.on_progress), run.preset.tokenizer.image_px
-    rng = seed_stage(run.seed, "tokenizer")
-    samples = [sample.row_id for shard in run.index.splits["train"] for sample in read_shard(shard)]
-    pictures = decode_split(run.index.splits["train"], size_px)
-    tokenizer = fit_tokenizer(pictures, samples, run.preset, history, rng)
+    tokenizer = open_vq(run.preset.tokenizer) if run.preset.tokenizer.kind == "vq" else _fit_tokenizer(run, history)
     held_out = decode_split(run.index.splits.get("val") or run.index.splits["train"][:1], size_px)[:256]
     tokenizer.save(run.out, metrics=measure_tokenizer(tokenizer, held_out))
     save_reconstructions(tokenizer, held_out[:12], run.out / "figures" / "reconstructions.png")
@@ -165,10 +163,17 @@ def _tokenizer_stage(run: _Run) -> ImageTokenizer:
     return tokenizer
 
 
-def _model_stages(run: _Run, image: ImageTokenizer) -> GPTFace:
+def _fit_tokenizer(run: _Run, history: History) -> PictureTokenizer:
+    rng = seed_stage(run.seed, "tokenizer")
+    samples = [sample.row_id for shard in run.index.splits["train"] for sample in read_shard(shard)]
+    pictures = decode_split(run.index.splits["train"], run.preset.tokenizer.image_px)
+    return fit_tokenizer(pictures, samples, run.preset, history, rng)
+
+
+def _model_stages(run: _Run, image: PictureTokenizer) -> GPTFace:
     train_tokens, validation, text = _tokens_stage(run, image)
     seed_stage(run.seed, "weights")
-    model = GPTFace(_model_config(run, text))
+    model = GPTFace(_model_config(run, image, text))
     for name, work in (("modelling", model_masked), ("warm-up", warm_up)):
         weights = run.work / f"{name}.safetensors"
         if _skip(run, name):
@@ -185,7 +190,7 @@ def _model_stages(run: _Run, image: ImageTokenizer) -> GPTFace:
     return model
 
 
-def _tokens_stage(run: _Run, image: ImageTokenizer) -> tuple[TokenSet, TokenSet, TextTokenizer]:
+def _tokens_stage(run: _Run, image: PictureTokenizer) -> tuple[TokenSet, TokenSet, TextTokenizer]:
     """Vocabulary and tokens of train and val. Cheap to come back to: finished token files are found again."""
     history = History(run.on_progress)
     if _skip(run, "tokens"):
@@ -196,19 +201,21 @@ def _tokens_stage(run: _Run, image: ImageTokenizer) -> tuple[TokenSet, TokenSet,
         text = TextTokenizer.from_corpus(captions) if pruned else TextTokenizer.full()
         text.save(run.out)
     folder, slots = run.out / "tokens", run.preset.model.max_text_tokens
-    for split in ("train", "val"):
-        tokenise_split(run.index, split, image, text, folder)
+    views = {"train": run.preset.augment, "val": 1}
+    for split, count in views.items():
+        tokenise_split(run.index, split, image, text, folder, views=count)
     if not _skip(run, "tokens"):
         _mark(run, "tokens", history)
-    sets = [load_split(run.index, split, image, text, folder, slots) for split in ("train", "val")]
+    sets = [load_split(run.index, split, image, text, folder, slots, count) for split, count in views.items()]
     return sets[0], sets[1], text
 
 
-def _model_config(run: _Run, text: TextTokenizer) -> GPTFaceConfig:
-    shape = run.preset.model
+def _model_config(run: _Run, image: PictureTokenizer, text: TextTokenizer) -> GPTFaceConfig:
+    shape, levels = run.preset.model, list(image.config.levels)
     return GPTFaceConfig(
         text_vocab_size=text.size,
-        fsq_levels=list(run.preset.tokenizer.levels),
+        fsq_levels=levels or None,
+        image_codes=None if levels else image.codes,
         grid=run.preset.tokenizer.grid,
         max_text_tokens=shape.max_text_tokens,
         layers=shape.layers,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,20 +22,19 @@ from gptface_core.tokens import TokenSet
 from .micro import micro_preset
 
 
-def small_model() -> GPTFace:
+def small_model(**values: Any) -> GPTFace:
     torch.manual_seed(0)
-    return GPTFace(
-        GPTFaceConfig(
-            text_vocab_size=11,
-            fsq_levels=[4, 4],
-            grid=4,
-            max_text_tokens=6,
-            layers=2,
-            width=32,
-            heads=2,
-            projection_dim=8,
-        )
-    )
+    shape: dict[str, Any] = {
+        "text_vocab_size": 11,
+        "fsq_levels": [4, 4],
+        "grid": 4,
+        "max_text_tokens": 6,
+        "layers": 2,
+        "width": 32,
+        "heads": 2,
+        "projection_dim": 8,
+    }
+    return GPTFace(GPTFaceConfig(**{**shape, **values}))
 
 
 def pair(model: GPTFace, rows: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,6 +94,41 @@ def test_gradients_reach_every_parameter() -> None:
     losses = joint_step(model, data, rows, rows, micro_preset(), np.random.default_rng(0))
     torch.stack(list(losses.values())).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_codes_without_coordinates_have_embeddings_of_their_own() -> None:
+    model, data = small_model(fsq_levels=None, image_codes=16), tokens(8)
+    assert model.config.levels == () and model.config.codes == 16
+    assert torch.equal(model.image_matrix(), model.table.weight[model.first_code :])
+    rows = np.arange(8)
+    losses = joint_step(model, data, rows, rows, micro_preset(), np.random.default_rng(0))
+    torch.stack(list(losses.values())).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_weights_start_as_the_law_of_initialisation_says() -> None:
+    """Normal with 0.5 / sqrt(width), in every layer alike, the rest zeros and ones."""
+    model = small_model(width=64, layers=4, text_vocab_size=500)
+    std = 0.5 / 64**0.5
+    drawn = {"table.weight": std, "match_hidden.weight": std, "project_image.weight": std, "coordinate_map.weight": 0.1}
+    for block in range(4):
+        drawn |= {f"blocks.{block}.{name}.weight": std for name in ("qkv", "out", "up", "down")}
+    state = model.state_dict()
+    for name, wanted in drawn.items():
+        weights, count = state[name], state[name].numel()
+        assert weights.std().item() == pytest.approx(wanted, rel=5 / (2 * count) ** 0.5), name
+        assert abs(weights.mean().item()) < 5 * wanted / count**0.5, name
+    for name, weights in state.items():
+        if "norm" in name and name.endswith("weight"):
+            assert (weights == 1).all(), name
+        elif name.endswith("bias") and name != "offset_bias":
+            assert (weights == 0).all(), name
+    nearest, farthest = state["offset_bias"][:, 3, 3], state["offset_bias"][:, 0, 0]
+    assert (nearest == 0).all() and farthest[0] == 0 and farthest[-1] == pytest.approx(-1.5 * 18**0.5)
+    with torch.no_grad():  # a model that knows nothing is about as unsure as one can be
+        text, image = pair(small_model())
+        spread = small_model().image_logits(small_model().encode(text, image).image).softmax(-1)
+    assert -(spread * spread.log()).sum(-1).mean() > 0.9 * np.log(16)
 
 
 def test_one_batch_is_overfitted() -> None:
