@@ -96,6 +96,7 @@ class TokenizerTraining:
     batch: int = 16
     learning_rate: float = 5e-3
     gradient_weight: float = 0.3  # of the multi-scale gradient loss
+    validate_every: int = 1000
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,14 @@ class PretrainTraining:
     itm_masked_share: float = 0.5  # of the pairs that the matching loss sees
     validate_every: int = 100
     validation_rows: int = 128
+    accumulate: int = 1  # parts that a batch is cut into, one after the other; contrast then spans a part
+    ema_decay: float = 0.0  # of the moving average of the weights in the last stage; 0: none
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise InputError(f"accumulate {self.accumulate}: choose at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay {self.ema_decay}: choose from 0 (none) to below 1, such as 0.999")
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,39 @@ class Preset:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a training is run, not what is trained: with other options the same checkpoints go on.
+
+    device: auto (CUDA where there is any, else the CPU), cpu or cuda.
+    precision: auto (bf16 on CUDA, else fp32), bf16 or fp32.
+    compile: torch.compile of the blocks; None: on CUDA alone.
+    checkpoint_every, checkpoint_minutes: steps, or time, after which a stage is saved, whichever comes first.
+    spike_sigmas: a loss so many robust standard deviations above the running median ends the training; 0: never.
+    peak_tflops: of the device, for MFU; 0: as known for its name.
+    wandb: send losses (no pictures, no captions) to Weights & Biases as well.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    compile: bool | None = None
+    checkpoint_every: int = 1000
+    checkpoint_minutes: float = 10.0
+    spike_sigmas: float = 20.0
+    peak_tflops: float = 0.0
+    wandb: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in (("device", ("auto", "cpu", "cuda")), ("precision", ("auto", "bf16", "fp32"))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"no {name} '{getattr(self, name)}': choose {', '.join(choices)}")
+        if self.checkpoint_every < 1:
+            raise InputError(f"checkpoint_every {self.checkpoint_every}: choose at least 1")
+        for name in ("checkpoint_minutes", "spike_sigmas", "peak_tflops"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} {getattr(self, name)}: choose at least 0")
 
 
 def _presets() -> dict[str, Preset]:

@@ -39,12 +39,33 @@ def info_nce(image: Tensor, text: Tensor, log_temperature: Tensor, same: Tensor)
     return (_soft_cross_entropy(logits, same) + _soft_cross_entropy(logits.T, same.T)) / 2
 
 
+def info_nce_part(
+    mine: tuple[Tensor, Tensor], every: tuple[Tensor, Tensor], log_temperature: Tensor, same: Tensor, first: int
+) -> Tensor:
+    """What the rows from `first` on add to `info_nce` over all: `mine` (b, P) and `every` (B, P) are image and text.
+
+    Scaled so that the mean over parts of equal size is the whole.
+    """
+    total = torch.zeros_like(log_temperature)
+    rows = slice(first, first + len(mine[0]))
+    for anchor, other, target in ((mine[0], every[1], same), (mine[1], every[0], same.T)):
+        logits = anchor @ other.T * log_temperature.exp()
+        counted, part = (target.any(1)).sum().clamp(min=1), target[rows]
+        total = total + _soft_cross_entropies(logits, part).sum() / counted
+    return total / 2 * len(same) / len(mine[0])
+
+
 def _soft_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
     """Mean over rows with at least one True of the cross-entropy against the uniform law over the True ones."""
+    return _soft_cross_entropies(logits, same).sum() / same.any(1).sum().clamp(min=1)
+
+
+def _soft_cross_entropies(logits: Tensor, same: Tensor) -> Tensor:
+    """By row; zero where there is no True one."""
     target = same.to(logits.dtype)
     count = target.sum(1)
     loss = -(target * F.log_softmax(logits, 1)).sum(1) / count.clamp(min=1)
-    return (loss * (count > 0)).sum() / (count > 0).sum().clamp(min=1)
+    return loss * (count > 0)
 
 
 def same_caption(keys: Sequence[int] | Indices) -> Tensor:

@@ -1,17 +1,27 @@
-"""What every training stage shares: seeds, schedule, the step with its guards, progress, the loss history."""
+"""What every training stage shares: seeds, schedule, optimizer, moving average, guard against spikes, loss history."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import os
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from gptface_core.errors import TrainingError, TrainingInterrupted
+from gptface_core.telemetry import Speed
+
+__all__ = ["Progress", "TrainingError", "TrainingInterrupted"]
 
 
 @dataclass(frozen=True)
@@ -22,13 +32,10 @@ class Progress:
     step: int
     steps: int
     losses: dict[str, float]
+    speed: Speed | None = None
 
 
 OnProgress = Callable[[Progress], None]
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on: a loss is not a number. Names the rows of the batch."""
 
 
 def stage_seed(seed: int, stage: str) -> int:
@@ -61,35 +68,112 @@ def adamw(model: nn.Module, rate: float, betas: tuple[float, float], decay: floa
     return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
 
 
-def take_step(
-    optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, clip: float, rows: Sequence[str], where: str
-) -> None:
-    """One clipped update. Raises TrainingError with the batch's row ids if the loss is not a number."""
-    if not math.isfinite(loss.item()):
-        raise TrainingError(f"{where}: the loss is {loss.item()}; rows of the batch: {', '.join(rows)}")
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    torch.nn.utils.clip_grad_norm_(parameters, clip)
-    optimizer.step()
+class MovingAverage:
+    """Exponential moving average of parameters; its decay rises from 0.1 to `decay`, so that the start is forgotten."""
+
+    def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
+        self._live = list(parameters)
+        self._decay = decay
+        self.values = [p.detach().clone() for p in self._live]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.values, self._live, 1 - decay)
+
+    @torch.no_grad()
+    def restore(self, values: list[Tensor]) -> None:
+        for mine, value in zip(self.values, values, strict=True):
+            mine.copy_(value)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Averages and live weights change places."""
+        for mine, live in zip(self.values, self._live, strict=True):
+            held = live.clone()
+            live.copy_(mine)
+            mine.copy_(held)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The averages as weights, for a validation."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+
+class SpikeGuard:
+    """Tells a loss far above what the last steps gave, by their median and median absolute deviation.
+
+    Far: `sigmas` robust standard deviations (1.4826 MAD), each at least 5 % of the median, so a loss must in any case
+    double at the default of 20. Silent until 30 steps are known.
+    """
+
+    WINDOW, ENOUGH = 100, 30
+
+    def __init__(self, sigmas: float, known: Iterable[float] = ()) -> None:
+        self._sigmas = sigmas
+        self.known = deque(known, self.WINDOW)
+
+    def limit(self) -> float | None:
+        """The loss above which the next step is a spike; None where that cannot be said yet."""
+        if not self._sigmas or len(self.known) < self.ENOUGH:
+            return None
+        median = statistics.median(self.known)
+        deviation = 1.4826 * statistics.median(abs(loss - median) for loss in self.known)
+        return median + self._sigmas * max(deviation, 0.05 * abs(median), 1e-3)
+
+    def add(self, loss: float) -> None:
+        self.known.append(loss)
 
 
 class History:
-    """The losses of one stage by step, and its seconds."""
+    """The losses of one stage by step, in a file that grows at each checkpoint, and the stage's seconds.
 
-    def __init__(self, on_progress: OnProgress | None = None) -> None:
-        self._on_progress = on_progress
-        self._lines: list[str] = []
+    Without a file (processes but the first) it only tells on.
+    """
+
+    def __init__(self, path: Path | None = None, on_progress: OnProgress | None = None) -> None:
+        self._path, self._on_progress = path, on_progress
+        self._pending: list[str] = []
         self._started = time.monotonic()
+
+    def restore(self, lines: int, seconds: float) -> None:
+        """Go on after `lines` lines and so many seconds; a killed run may have written more."""
+        self._started = time.monotonic() - seconds
+        if self._path is not None:
+            old = self._path.read_text(encoding="utf-8") if self._path.is_file() else ""
+            self._path.write_text("".join(old.splitlines(keepends=True)[:lines]), encoding="utf-8")
 
     def add(self, progress: Progress) -> None:
         losses = {name: round(value, 5) for name, value in progress.losses.items()}
-        self._lines.append(json.dumps({"stage": progress.stage, "step": progress.step, **losses}))
+        if self._path is not None:
+            self._pending.append(json.dumps({"stage": progress.stage, "step": progress.step, **losses}) + "\n")
         if self._on_progress:
             self._on_progress(progress)
 
+    def flush(self) -> None:
+        if self._path is not None and self._pending:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(self._pending)
+                file.flush()
+                os.fsync(file.fileno())
+            self._pending = []
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
     def end(self) -> tuple[list[str], float]:
-        """The lines of the history so far, and the seconds since it began."""
-        return self._lines, time.monotonic() - self._started
+        """All lines of the stage and its seconds."""
+        self.flush()
+        if self._path is None or not self._path.is_file():
+            return [], self.seconds
+        return self._path.read_text(encoding="utf-8").splitlines(), self.seconds
+
+    def discard(self) -> None:
+        """The lines stand elsewhere: the file has served."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

@@ -3,37 +3,112 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gptface_core.batches import Shuffled, Stream
 from gptface_core.config import Preset
-from gptface_core.image_tokenizer import ImageTokenizer, PictureTokenizer, batches, reconstruction_loss
-from gptface_core.optimise import History, Progress, adamw, cosine, take_step
-from gptface_core.pretrain import shuffled
+from gptface_core.distributed import compile_blocks, share_batch_norms
+from gptface_core.flops import tokenizer_step_flops
+from gptface_core.image_tokenizer import ImageTokenizer, PictureTokenizer, ResidualBlock, batches, reconstruction_loss
+from gptface_core.loop import Loop, Surroundings, Validation, Work
+from gptface_core.objectives import Indices
+from gptface_core.optimise import adamw, cosine
 from gptface_core.shards import Pictures
-from gptface_core.tokens import to_tensor
+from gptface_core.telemetry import mosaic
+from gptface_core.tokens import to_pictures, to_tensor
+
+SHOWN = 8  # pictures of a validation
+
+
+@dataclass(frozen=True)
+class PictureBatch:
+    """`rows` and their `pictures` (B, 3, P, P); a part's loss times `share` is what it adds to the whole's."""
+
+    rows: Indices
+    pictures: Tensor
+    share: float = 1.0
+
+    def split(self, parts: int) -> list[PictureBatch]:
+        if parts == 1:
+            return [self]
+        size = len(self.pictures) // parts
+        cuts = [self.pictures[part * size : (part + 1) * size] for part in range(parts)]
+        return [replace(self, pictures=cut, share=self.share / parts) for cut in cuts]
+
+    cut = split
+
+    def to(self, device: torch.device) -> PictureBatch:
+        if device.type == "cpu":
+            return self
+        return replace(self, pictures=self.pictures.pin_memory().to(device, non_blocking=True))
+
+
+class _Reconstruction(nn.Module):
+    def __init__(self, tokenizer: ImageTokenizer, gradient_weight: float) -> None:
+        super().__init__()
+        self.tokenizer, self._gradient_weight = tokenizer, gradient_weight
+
+    def forward(self, batch: PictureBatch) -> dict[str, Tensor]:
+        loss = reconstruction_loss(self.tokenizer(batch.pictures).float(), batch.pictures, self._gradient_weight)
+        return {"reconstruction": loss * batch.share}
 
 
 def fit_tokenizer(
-    pictures: Pictures, row_ids: list[str], preset: Preset, history: History, rng: np.random.Generator
+    pictures: Pictures,
+    row_ids: list[str],
+    held_out: Pictures,
+    preset: Preset,
+    around: Surroundings,
+    rng: np.random.Generator,
 ) -> ImageTokenizer:
-    """An ImageTokenizer trained on uint8 pictures (R, P, P, 3)."""
+    """An ImageTokenizer trained on uint8 pictures (R, P, P, 3), validated on others; it comes back on the CPU."""
     config, tokenizer = preset.tokenizer_training, ImageTokenizer(preset.tokenizer)
-    optimizer = adamw(tokenizer, config.learning_rate, (0.9, 0.98), 0.01)
-    rows = shuffled(len(pictures), config.batch, rng)
-    tokenizer.train()
-    for step in range(config.steps):
-        batch = next(rows)
-        target = to_tensor(pictures[batch])
-        loss = reconstruction_loss(tokenizer(target), target, config.gradient_weight)
-        rate = config.learning_rate * cosine(step, config.steps)
-        take_step(optimizer, loss, rate, 1.0, [row_ids[i] for i in batch], f"tokenizer step {step}")
-        history.add(Progress("tokenizer", step + 1, config.steps, {"reconstruction": loss.item()}))
-    return tokenizer.eval()
+    tokenizer.to(around.engine.device)
+    share_batch_norms(tokenizer, around.engine)
+    compile_blocks([block for block in tokenizer.modules() if isinstance(block, ResidualBlock)], around.engine)
+    order = Shuffled(len(pictures), config.batch, rng)
+
+    def draw() -> PictureBatch:
+        rows = next(order)
+        return PictureBatch(rows, to_tensor(pictures[rows]))
+
+    work = Work(
+        stage="tokenizer",
+        steps=config.steps,
+        model=tokenizer,
+        losses=_Reconstruction(tokenizer, config.gradient_weight),
+        weights={"reconstruction": 1.0},
+        optimizer=adamw(tokenizer, config.learning_rate, (0.9, 0.98), 0.01),
+        rate=lambda step: config.learning_rate * cosine(step, config.steps),
+        clip=1.0,
+        stream=Stream(rng, (order,), draw),
+        sizes={"tokenizer_training.batch": config.batch},
+        samples=lambda batch: len(batch.rows),
+        flops=lambda batch: tokenizer_step_flops(preset.tokenizer, len(batch.rows)),
+        names=lambda batch: [row_ids[row] for row in batch.rows],
+        validate=lambda: _validate(tokenizer, held_out, config.gradient_weight),
+        validate_every=config.validate_every,
+    )
+    Loop(work, around).run()
+    return tokenizer.to("cpu").eval()
+
+
+@torch.no_grad()
+def _validate(tokenizer: ImageTokenizer, held_out: Pictures, gradient_weight: float) -> Validation:
+    """Loss on the first held-out pictures, and some of them above what becomes of them."""
+    if not len(held_out):
+        return Validation()
+    target = to_tensor(held_out[:64]).to(tokenizer.head.weight.device)
+    output = tokenizer(target).float()
+    loss = reconstruction_loss(output, target, gradient_weight).item()
+    shown = to_pictures(output[:SHOWN].cpu())
+    return Validation({"reconstruction": loss}, {"reconstructions": mosaic([list(held_out[:SHOWN]), list(shown)])})
 
 
 @torch.no_grad()

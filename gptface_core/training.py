@@ -1,14 +1,17 @@
 """`train`: shards in, a model folder out. Stages with a checkpoint each: tokenizer, tokens, modelling,
 warm-up, main.
 
-A killed run, started again with the same shards, preset and seed, goes on after its last finished stage and ends with
-the same weights. `training.json` is written last: a folder that has it is complete.
+A killed run, started again with the same shards, preset and seed, goes on from its newest checkpoint and ends with the
+same weights. `training.json` is written last: a folder that has it is complete. Of several processes the first writes.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,23 +19,30 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from gptface_core.config import FORMAT_VERSION, Preset, load_preset
+from gptface_core.checkpoints import Checkpoints
+from gptface_core.config import FORMAT_VERSION, Preset, RunOptions, load_preset
+from gptface_core.distributed import Engine, compile_blocks, open_engine
 from gptface_core.errors import InputError
 from gptface_core.figures import save_reconstructions
 from gptface_core.files import replacing, write_text
 from gptface_core.image_tokenizer import PictureTokenizer, load_image_tokenizer, read_settings
+from gptface_core.loop import Surroundings
 from gptface_core.model import GPTFace, GPTFaceConfig
-from gptface_core.optimise import History, OnProgress, Progress, TrainingError, seed_stage
+from gptface_core.optimise import History, OnProgress, Progress, TrainingError, TrainingInterrupted, seed_stage
 from gptface_core.pretrain import Stage, model_masked, train_jointly, warm_up
-from gptface_core.shards import ShardIndex, open_index, read_shard
+from gptface_core.shards import Pictures, ShardIndex, open_index, read_shard
+from gptface_core.stopping import Stop, listening
+from gptface_core.telemetry import FOLDER, Board, open_wandb
 from gptface_core.text_tokenizer import TextTokenizer
 from gptface_core.tokens import TokenSet, decode_split, load_split, tokenise_split
 from gptface_core.train_tokenizer import fit_tokenizer, measure_tokenizer
 from gptface_core.vq_tokenizer import open_vq
 
-__all__ = ["Progress", "TrainingError", "TrainingSummary", "train"]
+__all__ = ["Progress", "RunOptions", "TrainingError", "TrainingInterrupted", "TrainingSummary", "train"]
 
+logger = logging.getLogger(__name__)
 DONE = "training.json"
+RELEASE = "release"  # in the folder of checkpoints
 STAGES = ("tokenizer", "all")
 
 
@@ -62,10 +72,37 @@ class _Run:
     seed: int
     key: str
     on_progress: OnProgress | None
+    options: RunOptions
+    engine: Engine
+    stop: Stop
+    wandb: Any = None
 
     @property
     def work(self) -> Path:
         return self.out / "checkpoints"
+
+    @property
+    def is_main(self) -> bool:
+        return self.engine.is_main
+
+    def leave_if_asked(self) -> None:
+        """Between two shards; within the other stages the loop does it."""
+        if self.stop.number:
+            self.stop.leave("a shard's tokens")
+
+    def history(self, stage: str) -> History:
+        return History(self.work / f"{stage}.history" if self.is_main else None, self.on_progress)
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        facts = {"release": self.index.release, "shards": self.index.digest(), "seed": self.seed}
+        return Checkpoints(self.work, stage, {"key": self.key, "preset": self.preset.to_dict(), **facts})
+
+    def around(self, stage: str, history: History) -> Surroundings:
+        def board(done: int) -> Board:
+            return Board(self.out, stage, done, self.wandb)
+
+        checkpoints = self.checkpoints(stage)
+        return Surroundings(self.engine, self.options, checkpoints, history, board if self.is_main else None, self.stop)
 
 
 def train(
@@ -75,50 +112,83 @@ def train(
     seed: int = 0,
     on_progress: OnProgress | None = None,
     stage: str = "all",
+    options: RunOptions | None = None,
 ) -> TrainingSummary:
     """Train on the shards of a release into `out_dir`; `stage` "tokenizer" stops after the image tokenizer.
 
-    Deterministic on a CPU for a given preset (which fixes the number of threads). Raises InputError for an unknown
-    preset, key or stage and for missing or empty shards; TrainingError, naming the rows, for a loss that is no number.
+    Deterministic on a CPU for a given preset (which fixes the number of threads). Under `torchrun` or `accelerate
+    launch` every process calls this with the same arguments. Raises InputError for an unknown preset, key, stage or
+    option, for missing or empty shards and for checkpoints that cannot be read; TrainingError, naming the rows, for a
+    loss that is no number or leaps, and where memory does not suffice; TrainingInterrupted after SIGTERM or SIGINT.
     """
     if stage not in STAGES:
         raise InputError(f"no stage '{stage}': choose {' or '.join(STAGES)}")
-    run = _open_run(shards_dir, out_dir, load_preset(preset), seed, on_progress)
-    finished = _finished(run)
-    if finished is not None:
-        return finished
-    threads = torch.get_num_threads()
-    torch.set_num_threads(run.preset.threads)
-    try:
+    resolved, options = load_preset(preset), options or RunOptions()
+    with _opened(shards_dir, out_dir, resolved, seed, on_progress, options) as run:
+        finished = _finished(run)
+        if finished is not None:
+            return finished
         image = _tokenizer_stage(run)
         if stage == "tokenizer":
             return _summary(run, 0)
         model = _model_stages(run, image)
         summary = _summary(run, sum(p.numel() for p in model.parameters()))
-        write_text(run.out / DONE, json.dumps(asdict(summary), indent=1))
+        if run.is_main:
+            write_text(run.out / DONE, json.dumps(asdict(summary), indent=1))
+        run.engine.wait()
         return summary
-    finally:
-        torch.set_num_threads(threads)
 
 
-def _open_run(
-    shards_dir: Path | str, out_dir: Path | str, preset: Preset, seed: int, report: OnProgress | None
-) -> _Run:
+@contextmanager
+def _opened(
+    shards_dir: Path | str,
+    out_dir: Path | str,
+    preset: Preset,
+    seed: int,
+    report: OnProgress | None,
+    options: RunOptions,
+) -> Iterator[_Run]:
+    """The run with its folder, threads, processes and signals; threads and signals are put back at the end."""
+    # The processes meet here: who starts first must have finished with the shards before others read them.
+    engine, threads = open_engine(options), torch.get_num_threads()
+    index, out = open_index(shards_dir), Path(out_dir)
+    key = _key(index, preset, seed)
+    with listening() as stop:
+        if engine.is_main:
+            _prepare(out, key, index.release)
+        engine.wait()
+        wandb = open_wandb(options.wandb and engine.is_main, out, key, preset.to_dict())
+        torch.set_num_threads(preset.threads)
+        try:
+            yield _Run(index, out, preset, seed, key, report if engine.is_main else None, options, engine, stop, wandb)
+        finally:
+            torch.set_num_threads(threads)
+            if wandb is not None:
+                wandb.finish()
+
+
+def _key(index: ShardIndex, preset: Preset, seed: int) -> str:
     import hashlib
 
-    index = open_index(shards_dir)
     parts = [FORMAT_VERSION, index.digest(), preset.to_dict(), seed]
-    key = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
-    run = _Run(index, Path(out_dir), preset, seed, key, report)
-    run.work.mkdir(parents=True, exist_ok=True)
-    mark = run.work / "key"
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _prepare(out: Path, key: str, release: int) -> None:
+    """A folder for checkpoints with this key. A takedown finds unfinished trainings by the release noted there."""
+    work = out / "checkpoints"
+    work.mkdir(parents=True, exist_ok=True)
+    mark = work / "key"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != key:
+        if mark.is_file():
+            logger.warning("%s was trained on other data, with another preset or seed: it begins anew", out)
         # Checkpoints of other data or another preset are of no use; the done-marker goes first.
-        (run.out / DONE).unlink(missing_ok=True)
-        shutil.rmtree(run.work)
-        run.work.mkdir()
+        (out / DONE).unlink(missing_ok=True)
+        shutil.rmtree(work)
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+        work.mkdir()
+        write_text(work / RELEASE, str(release))
         write_text(mark, key)
-    return run
 
 
 def _finished(run: _Run) -> TrainingSummary | None:
@@ -137,12 +207,13 @@ def _skip(run: _Run, stage: str) -> bool:
 
 
 def _mark(run: _Run, stage: str, history: History) -> None:
-    """The stage's marker, and the loss history of all stages so far."""
+    """By the first process: the stage's marker, and the losses of all stages so far; its checkpoints have served."""
     lines, seconds = history.end()
     write_text(run.work / f"{stage}.json", json.dumps({"seconds": round(seconds, 2), "lines": lines}))
-    write_text(
-        run.out / "history.jsonl", "".join(line + "\n" for record in _records(run).values() for line in record["lines"])
-    )
+    known = [line + "\n" for record in _records(run).values() for line in record["lines"]]
+    write_text(run.out / "history.jsonl", "".join(known))
+    history.discard()
+    run.checkpoints(stage).discard()
 
 
 def _records(run: _Run) -> dict[str, Any]:
@@ -154,58 +225,64 @@ def _records(run: _Run) -> dict[str, Any]:
 def _tokenizer_stage(run: _Run) -> PictureTokenizer:
     if _skip(run, "tokenizer"):
         return load_image_tokenizer(run.out)
-    history, size_px = History(run.on_progress), run.preset.tokenizer.image_px
-    tokenizer = open_vq(run.preset.tokenizer) if run.preset.tokenizer.kind == "vq" else _fit_tokenizer(run, history)
+    history, size_px = run.history("tokenizer"), run.preset.tokenizer.image_px
     held_out = decode_split(run.index.splits.get("val") or run.index.splits["train"][:1], size_px)[:256]
-    tokenizer.save(run.out, metrics=measure_tokenizer(tokenizer, held_out))
-    save_reconstructions(tokenizer, held_out[:12], run.out / "figures" / "reconstructions.png")
-    _mark(run, "tokenizer", history)
-    return tokenizer
+    settings = run.preset.tokenizer
+    tokenizer = open_vq(settings) if settings.kind == "vq" else _fit_tokenizer(run, held_out, history)
+    if run.is_main:
+        tokenizer.save(run.out, metrics=measure_tokenizer(tokenizer, held_out))
+        save_reconstructions(tokenizer, held_out[:12], run.out / "figures" / "reconstructions.png")
+        _mark(run, "tokenizer", history)
+    run.engine.wait()
+    return load_image_tokenizer(run.out)
 
 
-def _fit_tokenizer(run: _Run, history: History) -> PictureTokenizer:
+def _fit_tokenizer(run: _Run, held_out: Pictures, history: History) -> PictureTokenizer:
     rng = seed_stage(run.seed, "tokenizer")
     samples = [sample.row_id for shard in run.index.splits["train"] for sample in read_shard(shard)]
     pictures = decode_split(run.index.splits["train"], run.preset.tokenizer.image_px)
-    return fit_tokenizer(pictures, samples, run.preset, history, rng)
+    return fit_tokenizer(pictures, samples, held_out, run.preset, run.around("tokenizer", history), rng)
 
 
 def _model_stages(run: _Run, image: PictureTokenizer) -> GPTFace:
     train_tokens, validation, text = _tokens_stage(run, image)
     seed_stage(run.seed, "weights")
-    model = GPTFace(_model_config(run, image, text))
-    for name, work in (("modelling", model_masked), ("warm-up", warm_up)):
+    model = GPTFace(_model_config(run, image, text)).to(run.engine.device)
+    compile_blocks(list(model.blocks), run.engine)
+    for name, work in (("modelling", model_masked), ("warm-up", warm_up), ("main", train_jointly)):
         weights = run.work / f"{name}.safetensors"
         if _skip(run, name):
             model.load_state_dict(load_file(weights))
             continue
-        history = History(run.on_progress)
-        work(Stage(model, train_tokens, validation, run.preset, history, seed_stage(run.seed, name)))
-        _save_weights(model, weights)
-        _mark(run, name, history)
-    history = History(run.on_progress)
-    train_jointly(Stage(model, train_tokens, validation, run.preset, history, seed_stage(run.seed, "main")))
-    _save_model(model.eval(), run.out)
-    _mark(run, "main", history)
+        history, rng = run.history(name), seed_stage(run.seed, name)
+        work(Stage(model, train_tokens, validation, run.preset, image, rng, run.around(name, history)))
+        if run.is_main:
+            if name == "main":
+                _save_model(model.eval(), run.out)
+            else:
+                _save_weights(model, weights)
+            _mark(run, name, history)
+        run.engine.wait()
     return model
 
 
 def _tokens_stage(run: _Run, image: PictureTokenizer) -> tuple[TokenSet, TokenSet, TextTokenizer]:
     """Vocabulary and tokens of train and val. Cheap to come back to: finished token files are found again."""
-    history = History(run.on_progress)
-    if _skip(run, "tokens"):
-        text = TextTokenizer.load(run.out)
-    else:
-        captions = (sample.caption for shard in run.index.splits["train"] for sample in read_shard(shard))
-        pruned = run.preset.model.vocabulary == "pruned"
-        text = TextTokenizer.from_corpus(captions) if pruned else TextTokenizer.full()
-        text.save(run.out)
     folder, slots = run.out / "tokens", run.preset.model.max_text_tokens
     views = {"train": run.preset.augment, "val": 1}
-    for split, count in views.items():
-        tokenise_split(run.index, split, image, text, folder, views=count)
-    if not _skip(run, "tokens"):
-        _mark(run, "tokens", history)
+    if run.is_main:
+        history = run.history("tokens")
+        if not _skip(run, "tokens"):
+            captions = (sample.caption for shard in run.index.splits["train"] for sample in read_shard(shard))
+            pruned = run.preset.model.vocabulary == "pruned"
+            (TextTokenizer.from_corpus(captions) if pruned else TextTokenizer.full()).save(run.out)
+        text = TextTokenizer.load(run.out)
+        for split, count in views.items():
+            tokenise_split(run.index, split, image, text, folder, run.leave_if_asked, views=count)
+        if not _skip(run, "tokens"):
+            _mark(run, "tokens", history)
+    run.engine.wait()
+    text = TextTokenizer.load(run.out)
     sets = [load_split(run.index, split, image, text, folder, slots, count) for split, count in views.items()]
     return sets[0], sets[1], text
 

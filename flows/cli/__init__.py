@@ -25,4 +25,4 @@ def main() -> None:
             raise
         from rich.markup import escape
 
-        fail(escape(describe(error)))
+        fail(escape(describe(error)), code=getattr(error, "exit_code", 2))

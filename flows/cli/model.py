@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,18 +17,41 @@ def train(
     name: Annotated[str, typer.Option(help="Name below ROOT/models (default: preset, release and seed).")] = "",
     release: Release = 0,
     seed: Seed = 0,
+    stage: Annotated[str, typer.Option(help="all, or tokenizer: stop after the image tokenizer.")] = "all",
+    device: Annotated[str, typer.Option(help="auto (CUDA where there is any), cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, else fp32), bf16 or fp32.")] = "auto",
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile (default: on CUDA alone).")
+    ] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between two checkpoints of a stage.")] = 1000,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Save after so many minutes in any case.")] = 10.0,
+    spike_sigmas: Annotated[
+        float, typer.Option(help="Stop at a loss so many robust deviations above the running median (0: never).")
+    ] = 20.0,
+    peak_tflops: Annotated[float, typer.Option(help="Peak of the device for MFU (0: as known for its name).")] = 0.0,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Losses to Weights & Biases as well as TensorBoard.")] = False,
 ) -> None:
     """Train GPTFace on the shards of a release: image tokenizer, tokens on disk, then MILM and matching.
 
-    Example: gptface train --preset demo
+    Stopped by Ctrl-C, SIGTERM or a crash, the same command goes on from the newest checkpoint.
+
+    Example: gptface train --preset demo   ·   torchrun --nproc-per-node 8 --no-python gptface train --preset base
     """
     from flows.cli.tables import print_training
     from flows.cli.ui import RichSink
     from flows.steps.config import TrainConfig
+    from flows.steps.model import join_training
     from flows.steps.pipeline import train as run
     from flows.steps.runner import LocalRunner, WorkerPool
+    from gptface_core.config import RunOptions
 
-    config = TrainConfig(root=str(root), preset=preset, name=name, release=release, seed=seed)
+    options = RunOptions(
+        device, precision, compile_, checkpoint_every, checkpoint_minutes, spike_sigmas, peak_tflops, wandb
+    )
+    config = TrainConfig(str(root), preset, name, release, seed, stage, options)
+    if int(os.environ.get("RANK", "0")):
+        join_training(config)
+        return
     with WorkerPool() as pool, RichSink() as sink:
         print_training(run(config, LocalRunner(pool, sink)))
 

@@ -80,10 +80,11 @@ def is_user_error(error: BaseException) -> bool:
     from flows.steps.config import ConfigError
     from flows.steps.runner import WorkerDiedError
     from gptface_core.errors import InputError as CoreInput
+    from gptface_core.errors import TrainingError
     from sample_web.errors import InputError as SampleInput
     from warehouse.errors import InputError as LakeInput
 
-    kinds = (CrawlInput, CoreInput, SampleInput, LakeInput, ConfigError, WorkerDiedError, OSError)
+    kinds = (CrawlInput, CoreInput, SampleInput, LakeInput, ConfigError, WorkerDiedError, TrainingError, OSError)
     return isinstance(error, kinds)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gptface_core.config import RunOptions
 from warehouse.rules import RuleParameters
 
 C = TypeVar("C")
@@ -80,16 +81,22 @@ class BuildConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Training of one model on the shards of a release (0 = the newest)."""
+    """Training of one model on the shards of a release (0 = the newest).
+
+    stage: all, or tokenizer to stop after the image tokenizer. options: how it is run (device, precision, checkpoints).
+    """
 
     root: str = DEFAULT_ROOT
     preset: str = "demo"
     name: str = ""
     release: int = 0
     seed: int = 0
+    stage: str = "all"
+    options: RunOptions = dataclasses.field(default_factory=RunOptions)
 
     def __post_init__(self) -> None:
         _at_least("release", self.release, 0)
+        _one_of("stage", self.stage, ("all", "tokenizer"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,6 +79,9 @@ def _models(layout: Layout, releases: set[int]) -> list[str]:
     for done in layout.models.glob("*/training.json"):
         if json.loads(done.read_text("utf-8")).get("release") in releases:
             found.add(done.parent.name)
+    for note in layout.models.glob("*/checkpoints/release"):  # not finished: it has logs and pictures all the same
+        if int(note.read_text("utf-8")) in releases:
+            found.add(note.parent.parent.name)
     if has_lake(layout.root) and releases:
         with warehouse.connect(layout.root) as con:
             rows = con.execute(
@@ -213,7 +216,7 @@ def erase_from_models(layout: Layout, removal: Removal, models: list[str]) -> No
             tokens.unlink()
     for name in models:
         folder = layout.models / name
-        for pattern in ("*.png", "*.jpg", "events.out.tfevents*", "*.html"):
+        for pattern in ("*.png", "*.jpg", "events.out.tfevents*", "*.wandb", "*.html"):
             for path in folder.rglob(pattern):
                 path.unlink()
 

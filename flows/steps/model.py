@@ -26,7 +26,10 @@ def train(
     config: TrainConfig,
     progress: Callable[[str, float, float | None, str], None],
 ) -> dict[str, float]:
-    """Train (or finish training) the model `name`: the last loss of each stage and the tokenizer's figures."""
+    """Train (or finish training) the model `name`: the last loss of each stage and the tokenizer's figures.
+
+    SIGTERM or SIGINT ends it after the step under way, saved (TrainingInterrupted); the next call goes on there.
+    """
     from gptface_core.training import Progress
     from gptface_core.training import train as run
 
@@ -34,13 +37,35 @@ def train(
 
     def tell(event: Progress) -> None:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in list(event.losses.items())[:3])
-        progress(event.stage, event.step, event.steps, losses)
+        progress(event.stage, event.step, event.steps, f"{losses}, {event.speed}" if event.speed else losses)
 
     summary = run(
-        layout.shards(release), layout.models / name, preset=config.preset, seed=config.seed, on_progress=tell
+        layout.shards(release),
+        layout.models / name,
+        preset=config.preset,
+        seed=config.seed,
+        on_progress=tell,
+        stage=config.stage,
+        options=config.options,
     )
     tokenizer = {f"tokenizer_{name}": value for name, value in summary.tokenizer.items()}
     return {**tokenizer, **summary.losses}
+
+
+def model_name(config: TrainConfig, release: int) -> str:
+    return config.name or f"{Path(config.preset).stem}-r{release:05d}-s{config.seed}"
+
+
+def join_training(config: TrainConfig) -> None:
+    """What every process but the first does under `torchrun` or `accelerate launch`.
+
+    Lock, record and the model's row are the first one's business.
+    """
+    from flows.steps.shard import resolve_release
+
+    layout = Layout(Path(config.root))
+    release = resolve_release(layout, config.release)
+    train(layout, model_name(config, release), release, config, lambda *_: None)
 
 
 def evaluate(layout: Layout, folder: Path, release: int, config: EvaluateConfig) -> tuple[Metrics, dict[str, str]]:

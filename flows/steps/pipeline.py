@@ -169,9 +169,10 @@ def train(config: TrainConfig, runner: Runner) -> TrainSummary:
     release = shard.resolve_release(layout, config.release)
     with root_lock(layout.root), recorded(layout, "train", config) as run:
         _tidy(layout, runner)
-        name = config.name or f"{Path(config.preset).stem}-r{release:05d}-s{config.seed}"
+        name = model.model_name(config, release)
         metrics = runner.step("train", model.train, layout, name, release, config, runner.progress)
-        model.register_model(layout, name, config.preset, release, metrics, run.run_id)
+        if config.stage == "all":
+            model.register_model(layout, name, config.preset, release, metrics, run.run_id)
         summary = TrainSummary(
             model=name,
             path=str(layout.models / name),
