@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import ask, card, corpus, curation, diff, model, rebuild, service, takedown
+from flows.cli import ask, card, corpus, curation, diff, edit, model, rebuild, service, takedown
 
-RUN, CORPUS, MODEL = "Run everything", "Corpus", "Model"
+RUN, CORPUS, MODEL, USE = "Run everything", "Corpus", "Model", "Edit, generate, caption"
 
 app = typer.Typer(
     name="gptface",
@@ -35,4 +35,6 @@ app.command(rich_help_panel=CORPUS)(rebuild.rebuild)
 app.command(rich_help_panel=CORPUS)(takedown.takedown)
 app.command(rich_help_panel=MODEL)(model.train)
 app.command(rich_help_panel=MODEL)(model.evaluate)
-app.command(rich_help_panel=MODEL)(model.edit)
+app.command(rich_help_panel=USE)(edit.edit)
+app.command(rich_help_panel=USE)(edit.generate)
+app.command(rich_help_panel=USE)(edit.caption)

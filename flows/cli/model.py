@@ -1,4 +1,4 @@
-"""Commands of the model: train, evaluate, edit."""
+"""Commands of the model: train, evaluate."""
 
 from __future__ import annotations
 
@@ -78,27 +78,3 @@ def evaluate(
     )
     with WorkerPool() as pool, RichSink() as sink:
         print_evaluation(run(config, LocalRunner(pool, sink)))
-
-
-def edit(
-    photo: Annotated[Path, typer.Argument(help="Picture with one face.")],
-    prompt: Annotated[str, typer.Option(help="What the face should look like, e.g. 'smiling'.")],
-    region: Annotated[str, typer.Option(help="Region to fill: mouth, eyes, hair, beard, lower-face or all.")] = "mouth",
-    root: Root = DEFAULT_ROOT,
-    model: Annotated[str, typer.Option(help="Name below ROOT/models (default: the newest).")] = "",
-    output: Annotated[Path | None, typer.Option("--out", "-o", help="Result (default: PHOTO-edited.png).")] = None,
-    detector: Annotated[str, typer.Option(help="insightface, cascade or auto.")] = "auto",
-    seed: Seed = 0,
-) -> None:
-    """Edit a face by a sentence: the region is filled anew, everything outside stays as it is, bit for bit.
-
-    Example: gptface edit photo.jpg --prompt "a smiling person with eyeglasses" --region eyes
-    """
-    from flows.cli.ui import out
-    from flows.steps.edit import edit_photo
-
-    target = output or photo.with_name(f"{photo.stem}-edited.png")
-    result = edit_photo(photo, prompt, region, root, model, target, detector, seed)
-    out.print(f"Edited: {result.photo}\nSheet:  {result.sheet}", soft_wrap=True)
-    if result.unknown_words:
-        out.print(f"Words the model has never read: {', '.join(result.unknown_words)}", markup=False, style="yellow")

@@ -4,87 +4,199 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.steps.config import ConfigError
 from flows.steps.layout import Layout
 from flows.steps.model import resolve_model
+from flows.steps.photo import Portrait, open_portrait, paste_crop, read_mask, write_picture
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Pixels = NDArray[np.uint8]
+    from gptface_core.bundle import Bundle
+    from gptface_core.editing import EditResult
+
+TASKS = ("edit", "unmask")
+UNMASK_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How slots are filled. None: the task's own default. `method`: see `gptface_core.guidance.make_guidance`."""
+
+    seed: int = 0
+    samples: int | None = None
+    steps: int | None = None
+    temperature: float | None = None
+    method: str = "matching"
+    guidance: float | None = None
+    best_of: int = 1
+
+
+@dataclass(frozen=True)
+class EditTask:
+    """What to change. `regions`: names, "auto" or mask files over the aligned crop; `mask`: a file of the photo's size.
+
+    Several prompts are edits one after the other. `task` "unmask" finds the region itself. `face` 0: the only one.
+    """
+
+    prompts: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ("auto",)
+    mask: Path | None = None
+    task: str = "edit"
+    face: int = 0
 
 
 @dataclass(frozen=True)
 class EditedPhoto:
-    """Where the edited photo and the contact sheet of its crop lie; `unknown_words` the model had never read."""
+    """Where the edited photos (one per sample) and the contact sheet lie, and what the user should know.
 
-    photo: Path
+    `matches`: s_1 of each sample with the last prompt; `unknown_words`: those the model had never read.
+    """
+
+    photos: tuple[Path, ...]
     sheet: Path
+    matches: tuple[float, ...]
     unknown_words: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def edit_photo(
-    photo: Path, prompt: str, region: str, root: Path, model: str, target: Path, detector: str, seed: int
+    photo: Path, task: EditTask, root: Path, model: str, target: Path, detector: str, decoding: Decoding | None = None
 ) -> EditedPhoto:
-    """Edit the one face of `photo` by `prompt` and write `target` (PNG) and its contact sheet.
+    """Edit a face of `photo` and write `target` (PNG), one more per further sample, and a contact sheet.
 
-    Pixels outside the region stay as they are, bit for bit. Raises ConfigError for a photo without exactly one face,
-    and InputError for what the model does not know (region, prompt).
+    Pixels outside of the region stay as they are, bit for bit. Raises ConfigError for a photo or mask that does not
+    fit, and InputError for what the model does not know (region, prompt) or a model that cannot be read.
     """
-    from gptface_core.editing import edit
-    from gptface_core.faces.align import align_crop
-    from gptface_core.faces.detector import load_detector
-
-    folder = resolve_model(Layout(root), model)
-    rgb = _read(photo)
-    faces = load_detector(detector).detect(rgb)
-    if len(faces) != 1:
-        found = "no face" if not faces else f"{len(faces)} faces"
-        raise ConfigError(f"{photo}: found {found}, an edit needs exactly one; crop the picture or try --detector")
-    points = faces[0].points
-    sheet = target.with_name(f"{target.stem}-sheet.png")
-    result = edit(folder, align_crop(rgb, points), prompt, region, seed=seed, sheet=sheet)
-    _write(target, paste_crop(rgb, result.images[0], result.region, points))
-    return EditedPhoto(target, sheet, tuple(result.unknown_words))
-
-
-def paste_crop(rgb: Pixels, crop: Pixels, region: NDArray[np.bool_], points: Any) -> Pixels:
-    """The photo (H, W, 3) with `region` (S, S) of the edited aligned `crop` (S, S, 3) put back in its place.
-
-    The region's edge is softened by the warp itself; where no edited pixel falls, the photo's bytes are copied.
-    """
-    import cv2
     import numpy as np
 
-    from gptface_core.faces.align import frame_to_crop
+    from gptface_core.editing import soft_edge
 
-    height, width = rgb.shape[:2]
-    matrix = frame_to_crop(points, crop.shape[0])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    back = cv2.warpAffine(crop, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    weight = cv2.warpAffine(region.astype(np.float32), matrix, (width, height), flags=flags)[..., None]
-    blended = back.astype(np.float32) * weight + rgb.astype(np.float32) * (1 - weight)
-    return np.where(weight > 0, np.rint(blended).astype(np.uint8), rgb)
-
-
-def _read(photo: Path) -> Pixels:
-    from gptface_core.faces.decode import Undecodable, decode_upright
-
-    if not photo.is_file():
-        raise ConfigError(f"no such picture: {photo}")
-    picture = decode_upright(photo.read_bytes())
-    if isinstance(picture, Undecodable):
-        raise ConfigError(f"{photo} is not a picture that can be read ({picture.reason}): {picture.detail}")
-    return picture.rgb
+    _check(task, target)
+    folder = resolve_model(Layout(root), model)
+    portrait = open_portrait(photo, detector, task.face)
+    mask = None if task.mask is None else _photo_mask(task.mask, portrait)
+    sheet = target.with_name(f"{target.stem}-sheet.png")
+    result, notes = _run(open_bundle(folder), portrait, task, mask, decoding or Decoding(), sheet)
+    weight = soft_edge(result.region, border=True)
+    photos = []
+    for number, filled in enumerate(result.fills, 1):
+        edited = paste_crop(portrait.rgb, filled, weight, portrait.points)
+        if mask is not None:
+            edited = np.where(mask[..., None], edited, portrait.rgb)
+        photos.append(target if number == 1 else target.with_name(f"{target.stem}-{number}.png"))
+        write_picture(photos[-1], edited)
+    return EditedPhoto(tuple(photos), sheet, tuple(result.matches), tuple(result.unknown_words), tuple(notes))
 
 
-def _write(target: Path, rgb: Pixels) -> None:
-    from PIL import Image
+def open_bundle(folder: Path) -> Bundle:
+    """The model in `folder`, without the bars that transformers shows while loading."""
+    from transformers.utils import logging
 
-    from crawler.files import replacing
+    from gptface_core.bundle import load_bundle
 
-    with replacing(target) as temporary:
-        Image.fromarray(rgb).save(temporary, format="PNG")
+    logging.disable_progress_bar()
+    return load_bundle(folder)
+
+
+def _check(task: EditTask, target: Path) -> None:
+    """What can be refused before anything is read."""
+    if task.task not in TASKS:
+        raise ConfigError(f"no task '{task.task}': choose {' or '.join(TASKS)}")
+    if target.suffix.lower() != ".png":
+        raise ConfigError(f"--out {target}: name a .png, other formats change pixels that were not edited")
+    if task.task == "edit" and task.mask is None and not task.prompts:
+        raise ConfigError("nothing to do: add --prompt (what the face should show), --mask or --task unmask")
+    if task.mask is not None and (task.task == "unmask" or task.regions != ("auto",)):
+        raise ConfigError(f"--mask {task.mask} says which pixels to fill: leave out --region and --task unmask")
+    if task.task == "unmask" and task.regions != ("auto",):
+        raise ConfigError(f"--task unmask finds the region itself: leave out --region {task.regions[0]}")
+
+
+def _run(
+    bundle: Bundle,
+    portrait: Portrait,
+    task: EditTask,
+    mask: NDArray[np.bool_] | None,
+    decoding: Decoding,
+    sheet: Path,
+) -> tuple[EditResult, list[str]]:
+    """The edited crops, and what a user might else take for a mistake of ours."""
+    from gptface_core.editing import edit
+    from gptface_core.guidance import make_guidance
+
+    regions, notes = _regions(bundle, portrait, task, mask)
+    # Several different fillings are the point where nobody knows what lies below.
+    samples, temperature = (UNMASK_SAMPLES, 1.0) if task.task == "unmask" else (1, 0.7)
+    result = edit(
+        bundle,
+        portrait.crop,
+        task.prompts,
+        regions,
+        points=portrait.crop_points(),
+        seed=decoding.seed,
+        samples=samples if decoding.samples is None else decoding.samples,
+        steps=8 if decoding.steps is None else decoding.steps,
+        temperature=temperature if decoding.temperature is None else decoding.temperature,
+        guidance=make_guidance(decoding.method, decoding.guidance),
+        best_of=decoding.best_of,
+        sheet=sheet,
+    )
+    return result, notes
+
+
+def _regions(
+    bundle: Bundle, portrait: Portrait, task: EditTask, mask: NDArray[np.bool_] | None
+) -> tuple[list[str | NDArray[np.bool_]], list[str]]:
+    """What to fill, by name or as masks of the crop, and notes on it."""
+    from gptface_core.occluder import find_occluder
+
+    if task.task == "unmask":
+        found = find_occluder(bundle, portrait.crop)
+        doubt = "perhaps nothing covers this face: look at the sheet, and name the place by --mask if need be"
+        return [found.to_fill()], [] if found.sure else [doubt]
+    if mask is not None:
+        return [portrait.into_crop(mask)], _beyond(portrait, mask)
+    return [_region(name, portrait.crop.shape[0]) for name in task.regions], []
+
+
+def _region(name: str, crop_px: int) -> str | NDArray[np.bool_]:
+    """A region's name as it is, a file as a mask of the crop."""
+    from gptface_core.regions import AUTO, REGIONS, resize_mask
+
+    if name == AUTO or set(name.split("+")) <= set(REGIONS):
+        return name
+    if not Path(name).is_file():
+        raise ConfigError(
+            f"no region '{name}': choose {', '.join(REGIONS)}, several as in mouth+eyes, auto, or name a mask picture"
+        )
+    mask = read_mask(Path(name))
+    if mask.shape[0] != mask.shape[1]:
+        raise ConfigError(
+            f"region {name} is {mask.shape[1]} x {mask.shape[0]} px: a region lies over the square crop that the sheet "
+            "shows; give a mask of the whole photo as --mask"
+        )
+    return resize_mask(mask, crop_px)
+
+
+def _photo_mask(path: Path, portrait: Portrait) -> NDArray[np.bool_]:
+    mask = read_mask(path)
+    height, width = portrait.rgb.shape[:2]
+    if mask.shape != (height, width):
+        raise ConfigError(f"mask {path} is {mask.shape[1]} x {mask.shape[0]} px, the photo {width} x {height}")
+    if not portrait.into_crop(mask).any():
+        raise ConfigError(f"mask {path} lies outside of the face: paint on the face, or choose another with --face")
+    return mask
+
+
+def _beyond(portrait: Portrait, mask: NDArray[np.bool_]) -> list[str]:
+    """A note where the mask reaches beyond the face's crop."""
+    import numpy as np
+
+    white = np.full_like(portrait.crop, 255)
+    reached = paste_crop(np.zeros_like(portrait.rgb), white, np.ones(white.shape[:2], bool), portrait.points).any(-1)
+    share = float((mask & ~reached).sum() / mask.sum())
+    return [f"{share:.0%} of the mask lie beyond the face's crop and stay as they are"] if share > 0.005 else []
