@@ -28,16 +28,18 @@ if TYPE_CHECKING:
 # first look sees faces from about a fifteenth of the longer side.
 _FIRST_LOOKS = ((320, 224), (640, 256), (math.inf, 320))
 _LARGE_PX = 640
-_SEARCH = 2  # version of this strategy: part of the description, another one makes other finds
+_SEARCH = 3  # version of this strategy: part of the description, another one makes other finds
 
 # A find this small (in the input) in a picture this large says that there may be more which the first look misses.
-_SMALL_FIND_PX, _LARGE_FROM_PX, _LIKELY_SHARE = 22, 480, 0.3
+_SMALL_FIND_PX, _LARGE_FROM_PX, _LIKELY_SHARE = 18, 480, 0.3
 # Finds from this share of the wanted score on are worth another look; nearly all faces missed at first lie above. Lower
 # where the first look shrinks the picture much.
-_DOUBT_SHARE, _DOUBT_SHARE_LARGE = 0.25, 0.15
+_DOUBT_SHARE, _DOUBT_SHARE_LARGE = 0.35, 0.15
 # Sides of the views of one doubtful find (input and face in it), and the share of the wanted score that the views so
-# far must have reached to go on: views of noise stay low, those of faces at the edge of the threshold do not.
-_VIEWS = ((128, 64, 0.0), (192, 96, 0.4), (192, 64, 0.6), (256, 128, 0.7), (320, 160, 0.8))
+# far must have reached to go on: views of noise stay low, those of faces at the edge of the threshold do not. In a
+# large picture, where the first look shrank the face, a low score tells less.
+_VIEWS = ((128, 64), (192, 96), (192, 64), (256, 128), (320, 160))
+_GO_ON, _GO_ON_LARGE = (0.0, 0.7, 0.7, 0.7, 0.8), (0.0, 0.4, 0.6, 0.7, 0.8)
 _GAIN = 1.3  # in large pictures, a view is an enlargement if it shows the face so much larger than the look did
 _MAX_DOUBTS = 12  # per picture, best first: a picture of noise must not cost a second
 # Close-ups: the picture at half of the input.
@@ -47,11 +49,15 @@ _FILLS = 0.75  # share of the shorter side from which on a face fills the pictur
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Part of a picture as the network sees it: uint8 (H, W, 3) RGB; canvas = picture * scale + offset, per axis."""
+    """Part of a picture as the network sees it: uint8 (H, W, 3) RGB; canvas = picture * scale + offset, per axis.
+
+    Finds below `low` decide nothing, so they need not be told.
+    """
 
     canvas: NDArray[np.uint8]
     scale: NDArray[np.float32]
     offset: NDArray[np.float32]
+    low: float = 0.0
 
     def in_picture(self, finds: Finds) -> Finds:
         """Finds of the canvas in pixels of the picture."""
@@ -63,7 +69,7 @@ Search = Generator[list[View], list[Finds], list[Face]]
 
 
 def describe(pack: Pack, det_size: int | None, min_score: float) -> str:
-    """Pack, model, its sha256 and parameters: `insightface:buffalo_sc/det_500m:5e4447f5:size=auto2:score=0.5`."""
+    """Pack, model, its sha256 and parameters: `insightface:buffalo_sc/det_500m:5e4447f5:size=auto3:score=0.5`."""
     size = f"auto{_SEARCH}" if det_size is None else str(det_size)
     return f"insightface:{pack.name}/{pack.detector.stem}:{pack.sha256[:8]}:size={size}:score={min_score:g}"
 
@@ -119,29 +125,29 @@ class ScrfdDetector:
                 by_size[view.canvas.shape].append((index, number))
         answers = {index: [no_finds()] * len(views) for index, views in wanted.items()}
         for places in by_size.values():
-            canvases = [wanted[index][number].canvas for index, number in places]
-            for (index, number), finds in zip(
-                places, self._network.find(canvases, self._min_score * _DOUBT_SHARE_LARGE), strict=True
-            ):
-                answers[index][number] = wanted[index][number].in_picture(finds)
+            views = [wanted[index][number] for index, number in places]
+            found = self._network.find([view.canvas for view in views], min(view.low for view in views))
+            for (index, number), view, finds in zip(places, views, found, strict=True):
+                answers[index][number] = view.in_picture(finds)
         return answers
 
     def _search(self, rgb: NDArray[np.uint8]) -> Search:
         """The strategy for one picture: asks for views, is sent their finds, returns the faces."""
         first_px = self._det_size or first_look_px(rgb)
         look_px = first_px
-        (seen,) = yield [whole_view(rgb, look_px)]
+        share = _DOUBT_SHARE_LARGE if _is_large(rgb) else _DOUBT_SHARE
+        low = self._min_score * (min(share, _LIKELY_SHARE) if self._det_size is None else 1.0)
+        (seen,) = yield [whole_view(rgb, look_px, low)]
         if self._det_size is None and self._wants_larger(seen, rgb, first_px):
             look_px = _LARGE_PX
-            (seen,) = yield [whole_view(rgb, look_px)]
+            (seen,) = yield [whole_view(rgb, look_px, low)]
         sure = self._sure(seen)
         if self._det_size is None:
-            share = _DOUBT_SHARE if max(rgb.shape[:2]) <= _LARGE_PX else _DOUBT_SHARE_LARGE
             doubts = _doubtful(seen, sure, share * self._min_score, self._min_score)
             confirmed = yield from self._second_looks(rgb, doubts, look_px)
             sure = joined([sure, confirmed])
         if not len(sure) or _fills(sure, rgb):
-            (framed,) = yield [framed_view(rgb, min(first_px, _CLOSE_UP_PX), _CLOSE_UP_FILL)]
+            (framed,) = yield [framed_view(rgb, min(first_px, _CLOSE_UP_PX), _CLOSE_UP_FILL, self._min_score)]
             sure = joined([sure, self._sure(framed)])
         return make_faces(sure.boxes, sure.points, sure.scores, rgb.shape)
 
@@ -150,14 +156,18 @@ class ScrfdDetector:
     ) -> Generator[list[View], list[Finds], Finds]:
         """Doubtful finds of a look of `look_px` that a larger view confirms, as that view sees them."""
         confirmed = []
-        longer = max(rgb.shape[:2])
-        seen_px = (doubts.boxes[:, 2:] - doubts.boxes[:, :2]).max(axis=1, initial=0.0) * look_px / longer
-        enlarged_px = _GAIN * seen_px * (longer > _LARGE_PX)
+        large = _is_large(rgb)
+        seen_px = (doubts.boxes[:, 2:] - doubts.boxes[:, :2]).max(axis=1, initial=0.0) * look_px / max(rgb.shape[:2])
+        enlarged_px = _GAIN * seen_px * large
+        shares = _GO_ON_LARGE if large else _GO_ON
+        low = shares[1] * self._min_score
         promise = np.full(len(doubts), np.inf)  # the best score of its enlarged views, unlimited before the first
-        for side_px, face_px, share in _VIEWS:
+        for (side_px, face_px), share in zip(_VIEWS, shares, strict=True):
             now = np.flatnonzero(promise >= share * self._min_score)
+            if not len(now):
+                break
             boxes = doubts.boxes[now]
-            answers = (yield [close_view(rgb, box, side_px, face_px) for box in boxes]) if len(now) else []
+            answers = yield [close_view(rgb, box, side_px, face_px, low) for box in boxes]
             for index, box, found in zip(now, boxes, answers, strict=True):
                 same = _nearest(found, box)
                 confirmed.append(self._sure(same))
@@ -179,6 +189,10 @@ class ScrfdDetector:
 
     def _sure(self, finds: Finds) -> Finds:
         return finds.take(finds.scores >= self._min_score)
+
+
+def _is_large(rgb: NDArray[np.uint8]) -> bool:
+    return max(rgb.shape[:2]) > _LARGE_PX
 
 
 def first_look_px(rgb: NDArray[np.uint8]) -> int:
@@ -205,17 +219,17 @@ def _fills(sure: Finds, rgb: NDArray[np.uint8]) -> bool:
     return bool((sides > _FILLS * min(rgb.shape[:2])).any())
 
 
-def whole_view(rgb: NDArray[np.uint8], side_px: int) -> View:
+def whole_view(rgb: NDArray[np.uint8], side_px: int, low: float = 0.0) -> View:
     """The whole picture with its longer side at `side_px`, black up to the next multiple of 32 px."""
-    return _placed(rgb, side_px, None)
+    return _placed(rgb, side_px, None, low)
 
 
-def framed_view(rgb: NDArray[np.uint8], side_px: int, fill: float) -> View:
+def framed_view(rgb: NDArray[np.uint8], side_px: int, fill: float, low: float = 0.0) -> View:
     """The whole picture in the middle of a black square, its longer side `fill` times that of the square."""
-    return _placed(rgb, round(side_px * fill), side_px)
+    return _placed(rgb, round(side_px * fill), side_px, low)
 
 
-def _placed(rgb: NDArray[np.uint8], longer_px: int, square_px: int | None) -> View:
+def _placed(rgb: NDArray[np.uint8], longer_px: int, square_px: int | None, low: float) -> View:
     height, width = rgb.shape[:2]
     ratio = longer_px / max(height, width)
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
@@ -225,7 +239,7 @@ def _placed(rgb: NDArray[np.uint8], longer_px: int, square_px: int | None) -> Vi
     canvas = np.zeros((canvas_h, canvas_w, 3), dtype=np.uint8)
     canvas[top : top + size[1], left : left + size[0]] = small
     scale = np.array([size[0] / width, size[1] / height], dtype=np.float32)
-    return View(canvas, scale, np.array([left, top], dtype=np.float32))
+    return View(canvas, scale, np.array([left, top], dtype=np.float32), low)
 
 
 def _resized(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -242,7 +256,7 @@ def _resized(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def close_view(rgb: NDArray[np.uint8], box: NDArray[np.float32], side_px: int, face_px: int) -> View:
+def close_view(rgb: NDArray[np.uint8], box: NDArray[np.float32], side_px: int, face_px: int, low: float = 0.0) -> View:
     """A square around a box whose longer side becomes `face_px` in a canvas of `side_px`.
 
     It is moved into the picture where that is large enough: a black bar beside a face at the edge hides it. What lies
@@ -268,4 +282,4 @@ def close_view(rgb: NDArray[np.uint8], box: NDArray[np.float32], side_px: int, f
     matrix = np.array([[shrunk, 0, shift[0]], [0, shrunk, shift[1]]])
     canvas = cv2.warpAffine(part, matrix, (side_px, side_px), flags=cv2.INTER_LINEAR)
     scales = np.array([scale, scale], dtype=np.float32)
-    return View(np.asarray(canvas, dtype=np.uint8), scales, offset.astype(np.float32))
+    return View(np.asarray(canvas, dtype=np.uint8), scales, offset.astype(np.float32), low)

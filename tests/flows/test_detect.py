@@ -215,7 +215,7 @@ def test_portraits_through_insightface(test_data: Path, test_models: Path, tmp_p
     crawl = write_crawl(tmp_path, [path.read_bytes() for path in paths])
     stats = detect_part(0, crawl, "insightface", test_models / "insightface")
     assert stats.pictures == stats.with_one_face == stats.faces == len(paths) == 60
-    assert stats.detector == "insightface:buffalo_sc/det_500m:5e4447f5:size=auto2:score=0.5"
+    assert stats.detector == "insightface:buffalo_sc/det_500m:5e4447f5:size=auto3:score=0.5"
     faces = tables(crawl)[1].to_pylist()
     assert min(face["score"] for face in faces) > 0.6 and min(face["face_px"] for face in faces) > 32
     assert np.median([abs(face["roll_deg"]) for face in faces]) < 6

@@ -156,7 +156,7 @@ def test_session_runs_on_the_provider_asked_for(test_models: Path) -> None:
 @pytest.mark.realdata
 def test_description_is_known_before_loading(insightface: Detector, test_models: Path) -> None:
     root = test_models / "insightface"
-    text = "insightface:buffalo_sc/det_500m:5e4447f5:size=auto2:score=0.5"
+    text = "insightface:buffalo_sc/det_500m:5e4447f5:size=auto3:score=0.5"
     assert insightface.describe() == describe_detector("insightface", root=root) == text
     fixed = describe_detector("insightface", root=root, det_size=640, min_score=0.6)
     assert fixed.endswith("size=640:score=0.6")
