@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -109,7 +110,8 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
     state = hashlib.blake2b(text.encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        state.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        # numpy's view, not torch's: the order of rows is empty at the end of an epoch, and torch refuses that.
+        state.update(tensor.contiguous().reshape(-1).numpy().view(np.uint8).data)
     return state.hexdigest()
 
 

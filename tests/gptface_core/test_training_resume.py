@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -181,7 +182,10 @@ def checkpoints(folder: Path, key: str = "k") -> Checkpoints:
 def save(folder: Path, *steps: int) -> list[Path]:
     store = checkpoints(folder)
     for step in steps:
-        store.save(Saved(step, {"w": torch.full((3,), float(step)), "n": torch.tensor(step)}, {"step": step}))
+        # An epoch's order is empty, or a single row, at its end.
+        orders = {"none": torch.from_numpy(np.arange(4)[4:].copy()), "one": torch.from_numpy(np.arange(4)[3:].copy())}
+        tensors = {"w": torch.full((3,), float(step)), "n": torch.tensor(step), **orders}
+        store.save(Saved(step, tensors, {"step": step}))
     return store.paths()
 
 
@@ -191,6 +195,7 @@ def test_the_newest_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
     saved = checkpoints(tmp_path / "c").newest()
     assert saved is not None and saved.step == 6 and saved.facts == {"step": 6}
     assert saved.tensors["w"].tolist() == [6.0] * 3 and saved.tensors["n"].item() == 6
+    assert saved.tensors["none"].tolist() == [] and saved.tensors["one"].tolist() == [3]
 
 
 def flip(path: Path) -> None:
