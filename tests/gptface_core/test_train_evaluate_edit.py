@@ -20,6 +20,8 @@ from gptface_core.training import Progress, train
 from .conftest import Micro
 from .micro import micro_preset
 
+pytestmark = pytest.mark.e2e  # several trainings or releases
+
 
 def test_training_writes_a_complete_model_folder(micro: Micro) -> None:
     names = {path.name for path in micro.model_dir.iterdir()}

@@ -25,6 +25,8 @@ from gptface_core.training import Progress, train
 from .conftest import Micro
 from .micro import micro_preset
 
+pytestmark = pytest.mark.e2e  # several trainings or releases
+
 OFTEN = RunOptions(checkpoint_every=2)
 RESULTS = ("model.safetensors", "image_tokenizer.safetensors", "history.jsonl")
 

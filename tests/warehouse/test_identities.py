@@ -20,6 +20,8 @@ from warehouse.publish import Release, publish
 from warehouse.schema import EMBEDDINGS
 from warehouse.whatif import what_if
 
+pytestmark = pytest.mark.e2e  # several trainings or releases
+
 NOW = dt.datetime.now(dt.UTC)
 EVEN = RuleParameters(val_share=0.3, test_share=0.3)  # so that two clusters often differ
 CAPPED = RuleParameters(val_share=0.3, test_share=0.3, max_per_identity=2)
