@@ -12,7 +12,6 @@ import datetime as dt
 import json
 import logging
 import uuid
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,9 @@ from flows.steps.config import ConfigError
 from flows.steps.embeddings import expire_embeddings
 from flows.steps.layout import Layout
 from flows.steps.runs import recorded
+from flows.steps.takedown_phases import PHASES, Job
 from warehouse.dedup import Nearness
-from warehouse.removal import Removal, Request, Selection
+from warehouse.removal import Request, Selection
 
 if TYPE_CHECKING:
     import duckdb
@@ -116,35 +116,6 @@ class _Audit:
     kind: str
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A takedown at work; all of it is in the journal."""
-
-    takedown_id: str
-    at: str
-    kind: str
-    run_id: str
-    removal: Removal
-    copies: list[tuple[str, int, int]]
-    stones: list[tuple[str, str, int | None]]
-    derived: erase_derived.Derived
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "removal": self.removal.as_dict()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> _Job:
-        return cls(
-            **{
-                **values,
-                "removal": Removal.from_dict(values["removal"]),
-                "copies": [(str(file), int(offset), int(size)) for file, offset, size in values["copies"]],
-                "stones": [(kind, value, bits) for kind, value, bits in values["stones"]],
-                "derived": erase_derived.from_dict(values["derived"]),
-            }
-        )
-
-
 def journal_path(layout: Layout) -> Path:
     return layout.root / "lake" / "takedown.json"
 
@@ -199,7 +170,7 @@ def finish(layout: Layout, runner: Runner) -> list[TakedownSummary]:
     if not path.is_file():
         return []
     logger.info("a takedown was interrupted: finishing it")
-    job = _Job.from_dict(json.loads(path.read_text("utf-8")))
+    job = Job.from_dict(json.loads(path.read_text("utf-8")))
     return [_work(layout, job, runner, resumed=True)]
 
 
@@ -250,7 +221,7 @@ def _request(layout: Layout, config: TakedownConfig) -> Request:
     )
 
 
-def _job(layout: Layout, config: TakedownConfig, run_id: str) -> _Job:
+def _job(layout: Layout, config: TakedownConfig, run_id: str) -> Job:
     from warehouse import tombstones
     from warehouse.erase import checked_key
 
@@ -263,7 +234,7 @@ def _job(layout: Layout, config: TakedownConfig, run_id: str) -> _Job:
         *tombstones.sample_stones(key, selection.removal.row_ids),
         *tombstones.look_stones(key, selection.phashes, config.near_bits),
     ]
-    return _Job(
+    return Job(
         takedown_id=uuid.uuid4().hex,
         at=dt.datetime.now(dt.UTC).isoformat(),
         kind=",".join(config.kinds),
@@ -275,7 +246,7 @@ def _job(layout: Layout, config: TakedownConfig, run_id: str) -> _Job:
     )
 
 
-def _work(layout: Layout, job: _Job, runner: Runner, resumed: bool = False) -> TakedownSummary:
+def _work(layout: Layout, job: Job, runner: Runner, resumed: bool = False) -> TakedownSummary:
     for name, phase in PHASES:
         runner.step(name, phase, layout, job)
     journal_path(layout).unlink()
@@ -301,71 +272,3 @@ def _rows_of(layout: Layout, takedown_id: str) -> dict[str, int]:
     with warehouse.connect(layout.root) as con:
         row = con.execute("SELECT rows FROM takedowns WHERE takedown_id = ?", [takedown_id]).fetchone()
     return dict(json.loads(row[0])) if row else {}
-
-
-def _erase_rows(layout: Layout, job: _Job) -> None:
-    from warehouse.erase import erase_rows
-
-    audit = {
-        "takedown_id": job.takedown_id,
-        "at": dt.datetime.fromisoformat(job.at),
-        "kind": job.kind,
-        "raw_pictures": len(job.copies),
-        "shards": json.dumps(job.derived.shards),
-        "gaps": json.dumps(job.derived.gaps),
-        "models": json.dumps(job.derived.models),
-        "run_id": job.run_id,
-    }
-    erase_rows(layout.root, job.removal, audit, job.stones)
-
-
-def _erase_raw(layout: Layout, job: _Job) -> None:
-    erase_files.drop_unfinished(layout)
-    erase_files.overwrite(layout.root, job.copies)
-
-
-def _erase_tables(layout: Layout, job: _Job) -> None:
-    erase_files.scrub_tables(erase_files.tables_below(layout.root), job.removal)
-    erase_files.drop_folders(layout, job.removal)
-
-
-def _erase_shards(layout: Layout, job: _Job) -> None:
-    erase_derived.erase_samples(layout, job.removal, job.derived.shards)
-
-
-def _erase_from_models(layout: Layout, job: _Job) -> None:
-    erase_derived.erase_from_models(layout, job.removal, job.derived.models)
-
-
-def _erase_texts(layout: Layout, job: _Job) -> None:
-    erase_files.scrub_texts(layout, job.removal)
-
-
-def _purge(layout: Layout, job: _Job) -> None:
-    from warehouse.erase import purge
-
-    purge(layout.root)
-
-
-def _erase_reports(layout: Layout, job: _Job) -> None:
-    """Pages and pictures go first; then they are written again from what is left."""
-    from flows.steps.report import write_report
-    from warehouse.errors import InputError
-
-    if erase_derived.erase_reports(layout):
-        try:
-            write_report(layout.root)
-        except InputError as error:  # nothing is left to report on
-            logger.warning("no report could be written: %s", error)
-
-
-PHASES: tuple[tuple[str, Callable[[Layout, _Job], None]], ...] = (
-    ("rows", _erase_rows),
-    ("raw", _erase_raw),
-    ("tables", _erase_tables),
-    ("shards", _erase_shards),
-    ("models", _erase_from_models),
-    ("texts", _erase_texts),
-    ("purge", _purge),
-    ("report", _erase_reports),
-)

@@ -20,7 +20,8 @@ from flows.steps.config import BuildConfig, TrainConfig
 from flows.steps.layout import Layout
 from flows.steps.pipeline import BuildSummary, build, train
 from flows.steps.report import write_report
-from flows.steps.takedown import PHASES, TakedownConfig, journal_path, plan, take_down
+from flows.steps.takedown import TakedownConfig, journal_path, plan, take_down
+from flows.steps.takedown_phases import PHASES
 from sample_web.server import SampleWeb
 from tests.flows.takedown_root import chunks_of, crop_of, residue, shard_hashes
 from tests.flows.test_model_steps import MICRO
