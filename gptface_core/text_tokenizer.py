@@ -9,13 +9,16 @@ unseen characters, marks at its ends, or case.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from gptface_core.config import FORMAT_VERSION
@@ -24,6 +27,7 @@ from gptface_core.files import write_text
 
 FILE = "text_tokenizer.json"
 UNKNOWN = 0  # id of <unk>; ids here count from 0, the model shifts them past its special tokens
+_CLIP_MODULE = "gptface_core._open_clip_tokenizer"
 _EDGES = " ,;:|-–—•·"
 
 
@@ -39,9 +43,26 @@ def clean_caption(text: str) -> str:
 
 
 def _clip() -> Any:
-    from open_clip.tokenizer import SimpleTokenizer
+    """CLIP's tokenizer. Its module is loaded by itself: the package around it (timm, torchvision) takes 7 s more."""
+    module = sys.modules.get("open_clip.tokenizer") or sys.modules.get(_CLIP_MODULE) or _load_clip()
+    return module.SimpleTokenizer()
 
-    return SimpleTokenizer()
+
+def _load_clip() -> ModuleType:
+    package = importlib.util.find_spec("open_clip")  # finds, but does not execute, the package
+    if package is None or not package.submodule_search_locations:
+        raise ImportError("open_clip_torch is not installed: run `make setup`")
+    file = Path(next(iter(package.submodule_search_locations))) / "tokenizer.py"
+    spec = importlib.util.spec_from_file_location(_CLIP_MODULE, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {file}")
+    module = sys.modules[_CLIP_MODULE] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[_CLIP_MODULE]
+        raise
+    return module
 
 
 class TextTokenizer:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -59,3 +61,24 @@ def test_the_full_vocabulary_is_clips_without_its_two_marks(tmp_path: Path) -> N
     assert full.unknown_words("zebra façade 日本 🙂 xqzzt") == []
     full.save(tmp_path)
     assert TextTokenizer.load(tmp_path).encode("a zebra") == full.encode("a zebra")
+
+
+def test_the_rest_of_open_clip_is_not_imported() -> None:
+    """It would take longer than to load a small model."""
+    code = """
+import sys
+from gptface_core.text_tokenizer import TextTokenizer
+tokenizer = TextTokenizer.from_corpus(["a smiling person"])
+assert tokenizer.decode(tokenizer.encode("a person")) == "a person"
+assert not {"open_clip", "timm", "torchvision"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.e2e  # seconds of imports
+def test_ids_are_those_of_the_whole_package() -> None:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    full = TextTokenizer.full()
+    text = "A smiling woman, 30 years old, with \u201ccurly\u201d hair"
+    assert [full.clip_ids[i - 1] for i in full.encode(text)] == SimpleTokenizer().encode(text)
