@@ -20,6 +20,8 @@ from gptface_core import InputError
 from gptface_core.faces.align import align_crop, frame_to_crop
 
 # A turned face, so that the way back is not along the pixel grid.
+pytestmark = pytest.mark.e2e  # photo to photo, through a model that is trained here
+
 POINTS = np.array([[120, 130], [170, 140], [142, 165], [118, 185], [160, 194]], dtype=np.float32)
 QUICK = Decoding(steps=2, seed=1)
 
