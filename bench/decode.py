@@ -56,17 +56,8 @@ def model_of(preset: str, folder: str, seed: int) -> GPTFace:
         return model
     chosen = load_preset(preset)
     torch.manual_seed(seed)
-    config = GPTFaceConfig(
-        text_vocab_size=49_406 if chosen.model.vocabulary == "full" else 512,
-        fsq_levels=list(chosen.tokenizer.levels),
-        grid=chosen.tokenizer.grid,
-        max_text_tokens=chosen.model.max_text_tokens,
-        layers=chosen.model.layers,
-        width=chosen.model.width,
-        heads=chosen.model.heads,
-        mlp_ratio=chosen.model.mlp_ratio,
-        projection_dim=chosen.model.projection_dim,
-    )
+    words = 49_406 if chosen.model.vocabulary == "full" else 512
+    config = GPTFaceConfig.of_preset(chosen, words, fsq_levels=list(chosen.tokenizer.levels))
     return GPTFace(config).eval()
 
 

@@ -125,17 +125,8 @@ class Runner:
         torch.manual_seed(0)
         torch.set_num_threads(preset.threads)
         self._preset, self._engine, self._options = preset, engine, options
-        config = GPTFaceConfig(
-            text_vocab_size=WORDS[preset.model.vocabulary],
-            fsq_levels=list(preset.tokenizer.levels),
-            grid=preset.tokenizer.grid,
-            max_text_tokens=preset.model.max_text_tokens,
-            layers=preset.model.layers,
-            width=preset.model.width,
-            heads=preset.model.heads,
-            mlp_ratio=preset.model.mlp_ratio,
-            projection_dim=preset.model.projection_dim,
-        )
+        words, levels = WORDS[preset.model.vocabulary], list(preset.tokenizer.levels)
+        config = GPTFaceConfig.of_preset(preset, words, fsq_levels=levels)
         model = (GPTFace if kind == "ours" else PlainEncoder)(config).to(engine.device)
         compile_blocks(list(model.blocks), engine)
         self._model = model

@@ -79,6 +79,12 @@ class Canvas:
             features = model.text_features(text_ids, embeddings)
         return F.log_softmax(model.match_logits(cls, (self.condition * features).sum(-1)), -1)[:, 1]
 
+    @torch.no_grad()
+    def matches(self, ids: Tensor) -> list[float]:
+        """s_1 of each pair."""
+        found: list[float] = self.log_match(ids).exp().tolist()
+        return found
+
     def repeated(self, times: int) -> Canvas:
         """Every pair `times` times, copies side by side."""
         text, image = (ids.repeat_interleave(times, 0) for ids in (self.text_ids, self.image_ids))

@@ -51,9 +51,7 @@ def caption(
     image = bundle.image_ids(shrink(rgb, bundle.image.config.image_px)[None]).expand(len(rows), -1)
     canvas = Canvas(bundle.model, text, image, fills_image=False)
     ids = fill(canvas, text == MASK_T, config, torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        matches = canvas.log_match(ids).exp().tolist()
-    found = sorted(zip(_words(bundle, ids), matches, strict=True), key=lambda pair: -pair[1])
+    found = sorted(zip(_words(bundle, ids), canvas.matches(ids), strict=True), key=lambda pair: -pair[1])
     best = {text: match for text, match in reversed(found) if text}
     return [Caption(text, match) for text, match in sorted(best.items(), key=lambda pair: -pair[1])[:samples]]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from gptface_core.config import FORMAT_VERSION
+from gptface_core.config import FORMAT_VERSION, Preset
 
 
 class GPTFaceConfig(PreTrainedConfig):
@@ -34,6 +34,22 @@ class GPTFaceConfig(PreTrainedConfig):
     format_version: int = FORMAT_VERSION
     provenance: dict[str, Any] | None = None
     resolved: dict[str, Any] | None = None
+
+    @classmethod
+    def of_preset(cls, preset: Preset, text_vocab_size: int, **others: Any) -> GPTFaceConfig:
+        """The shape that a preset names, for a vocabulary of this size."""
+        shape = preset.model
+        return cls(
+            text_vocab_size=text_vocab_size,
+            grid=preset.tokenizer.grid,
+            max_text_tokens=shape.max_text_tokens,
+            layers=shape.layers,
+            width=shape.width,
+            heads=shape.heads,
+            mlp_ratio=shape.mlp_ratio,
+            projection_dim=shape.projection_dim,
+            **others,
+        )
 
     @property
     def levels(self) -> tuple[int, ...]:

@@ -118,8 +118,7 @@ def _fill_all(
         unknown = torch.from_numpy(token_slots(mask, bundle.model.config.grid).reshape(1, -1)).expand(len(ids), -1)
         canvas = Canvas(bundle.model, text.expand(len(ids), -1), ids, fills_image=True)
         ids = fill(canvas, unknown, config, generator)
-    with torch.no_grad():
-        return ids, canvas.log_match(ids).exp().tolist()
+    return ids, canvas.matches(ids)
 
 
 def prompt_ids(bundle: Bundle, prompt: str) -> Tensor:

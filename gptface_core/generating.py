@@ -33,6 +33,4 @@ def generate(
     image = torch.full((samples, bundle.model.config.image_slots), MASK_I)
     canvas = Canvas(bundle.model, text, image, fills_image=True)
     ids = fill(canvas, torch.ones_like(image, dtype=torch.bool), config, torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        matches = canvas.log_match(ids).exp().tolist()
-    return Generated(bundle.decode(ids), matches, bundle.text.unknown_words(prompt))
+    return Generated(bundle.decode(ids), canvas.matches(ids), bundle.text.unknown_words(prompt))

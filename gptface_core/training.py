@@ -288,18 +288,12 @@ def _tokens_stage(run: _Run, image: PictureTokenizer) -> tuple[TokenSet, TokenSe
 
 
 def _model_config(run: _Run, image: PictureTokenizer, text: TextTokenizer) -> GPTFaceConfig:
-    shape, levels = run.preset.model, list(image.config.levels)
-    return GPTFaceConfig(
-        text_vocab_size=text.size,
+    levels = list(image.config.levels)
+    return GPTFaceConfig.of_preset(
+        run.preset,
+        text.size,
         fsq_levels=levels or None,
         image_codes=None if levels else image.codes,
-        grid=run.preset.tokenizer.grid,
-        max_text_tokens=shape.max_text_tokens,
-        layers=shape.layers,
-        width=shape.width,
-        heads=shape.heads,
-        mlp_ratio=shape.mlp_ratio,
-        projection_dim=shape.projection_dim,
         provenance={"release": run.index.release, "shards": run.index.digest(), "seed": run.seed, "key": run.key},
         resolved=run.preset.to_dict(),
     )

@@ -18,20 +18,7 @@ FULL, PRUNED = 49407, 1000  # rows of the text vocabulary; pruned ones depend on
 
 
 def model_of(preset: Preset, vocabulary: int) -> GPTFace:
-    shape = preset.model
-    return GPTFace(
-        GPTFaceConfig(
-            text_vocab_size=vocabulary,
-            fsq_levels=list(preset.tokenizer.levels),
-            grid=preset.tokenizer.grid,
-            max_text_tokens=shape.max_text_tokens,
-            layers=shape.layers,
-            width=shape.width,
-            heads=shape.heads,
-            mlp_ratio=shape.mlp_ratio,
-            projection_dim=shape.projection_dim,
-        )
-    )
+    return GPTFace(GPTFaceConfig.of_preset(preset, vocabulary, fsq_levels=list(preset.tokenizer.levels)))
 
 
 def parameters(module: torch.nn.Module) -> str:
