@@ -198,7 +198,7 @@ def _presets() -> dict[str, Preset]:
             tokenizer=ImageTokenizerConfig(levels=(8, 5, 5, 5), width=256, blocks=3),
             model=ArchitectureConfig(layers=6, width=256, heads=8, projection_dim=128),
             tokenizer_training=TokenizerTraining(steps=6000, learning_rate=1e-3),
-            training=long_run,
+            training=dataclasses.replace(long_run, modelling_steps=500, warmup_steps=500, steps=1500, itm_batch=32),
         ),
         "small": Preset(
             "small",

@@ -246,12 +246,12 @@ class GPTFace(GPTFacePreTrainedModel):
 
     def text_features(self, text_ids: Tensor, text_embeddings: Tensor | None = None) -> Tensor:
         """Unit vectors (B, P) of captions read alone."""
-        return F.normalize(self.project_text(self.encode(text_ids, text_embeddings=text_embeddings).pooled()), dim=-1)
+        return _unit(self.project_text(self.encode(text_ids, text_embeddings=text_embeddings).pooled()))
 
     def image_features(self, image_ids: Tensor | None, image_embeddings: Tensor | None = None) -> Tensor:
         """Unit vectors (B, P) of pictures seen alone."""
         hidden = self.encode(image_ids=image_ids, image_embeddings=image_embeddings)
-        return F.normalize(self.project_image(hidden.pooled()), dim=-1)
+        return _unit(self.project_image(hidden.pooled()))
 
     def match_logits(self, cls: Tensor, similarity: Tensor) -> Tensor:
         """(B, 2) for mismatched, matched: the head on h_CLS, the similarity (B,) a term of the second."""
@@ -281,6 +281,11 @@ def check_version(folder: Path) -> None:
         raise InputError(f"{folder} has model format {version}, this program reads {FORMAT_VERSION}: train it again")
     if not (folder / "model.safetensors").is_file():
         raise InputError(f"{folder} holds no model.safetensors: its training did not finish, run `gptface train` again")
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Of length 1, in fp32 at least: a similarity is scaled by 14 and more, and bf16 would round it to 0.05."""
+    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
 
 
 def _given(ids: Tensor | None) -> Tensor:

@@ -35,7 +35,7 @@ def info_nce(image: Tensor, text: Tensor, log_temperature: Tensor, same: Tensor)
     `same` (B, B) is True where picture i has the caption of row j: those share the target, as calling a picture a
     negative of the very caption it has would be noise. A row or column without any is left out.
     """
-    logits = image @ text.T * log_temperature.exp()
+    logits = _scaled_similarities(image, text, log_temperature)
     return (_soft_cross_entropy(logits, same) + _soft_cross_entropy(logits.T, same.T)) / 2
 
 
@@ -49,10 +49,16 @@ def info_nce_part(
     total = torch.zeros_like(log_temperature)
     rows = slice(first, first + len(mine[0]))
     for anchor, other, target in ((mine[0], every[1], same), (mine[1], every[0], same.T)):
-        logits = anchor @ other.T * log_temperature.exp()
+        logits = _scaled_similarities(anchor, other, log_temperature)
         counted, part = (target.any(1)).sum().clamp(min=1), target[rows]
         total = total + _soft_cross_entropies(logits, part).sum() / counted
     return total / 2 * len(same) / len(mine[0])
+
+
+def _scaled_similarities(a: Tensor, b: Tensor, log_temperature: Tensor) -> Tensor:
+    """(A, B) of unit vectors (A, P) and (B, P); never in bf16, whose steps the temperature would blow up."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b.T * log_temperature.exp()
 
 
 def _soft_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:

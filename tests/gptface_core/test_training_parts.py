@@ -231,6 +231,9 @@ def test_losses_in_bf16_stay_near_those_in_fp32(micro: Micro, tmp_path: Path) ->
     for name, loss in expected.items():
         assert found[name].item() != loss.item(), f"{name}: not in bf16 at all"
         assert found[name].item() == pytest.approx(loss.item(), rel=0.03), name
+        assert found["itc"].dtype == torch.float32, "a temperature of 14 and more would blow up the steps of bf16"
+        assert batch.itm is not None
+        assert model.text_features(batch.itm.text).dtype == torch.float32
     summary = train(micro.shards, tmp_path / "m", micro_preset(), 5, options=replace(CPU, precision="bf16"))
     assert all(np.isfinite(loss) for loss in summary.losses.values())
     from safetensors.torch import load_file
