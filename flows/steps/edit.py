@@ -81,6 +81,7 @@ def edit_photo(
     mask = None if task.mask is None else _photo_mask(task.mask, portrait)
     sheet = target.with_name(f"{target.stem}-sheet.png")
     result, notes = _run(open_bundle(folder), portrait, task, mask, decoding or Decoding(), sheet)
+    notes += _cut_off(portrait, result.region)
     weight = soft_edge(result.region, border=True)
     photos = []
     for number, filled in enumerate(result.fills, 1):
@@ -190,6 +191,17 @@ def _photo_mask(path: Path, portrait: Portrait) -> NDArray[np.bool_]:
     if not portrait.into_crop(mask).any():
         raise ConfigError(f"mask {path} lies outside of the face: paint on the face, or choose another with --face")
     return mask
+
+
+def _cut_off(portrait: Portrait, region: NDArray[np.bool_]) -> list[str]:
+    """A note where part of the region (of the crop) lies beyond the photo's edge; ConfigError where all of it does."""
+    import numpy as np
+
+    seen = portrait.into_crop(np.ones(portrait.rgb.shape[:2], bool))
+    share = float((region & ~seen).sum() / region.sum())
+    if share == 1:
+        raise ConfigError("the region lies beyond the photo's edge: choose another, or a photo that shows more")
+    return [f"{share:.0%} of the region lie beyond the photo's edge"] if share > 0.005 else []
 
 
 def _beyond(portrait: Portrait, mask: NDArray[np.bool_]) -> list[str]:

@@ -72,6 +72,21 @@ def _pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
+def test_a_region_beyond_the_edge_of_the_photo_is_said(faces: Path, model_root: Path, tmp_path: Path) -> None:
+    narrow, crop = _pixels(faces / "one.png")[34:], np.zeros((256, 256), np.uint8)  # the top of the hair is cut off
+    Image.fromarray(narrow).save(tmp_path / "narrow.png")
+    for name, rows in (("above", 4), ("partly", 100)):
+        crop[:rows] = 255
+        Image.fromarray(crop).save(tmp_path / f"{name}.png")
+    task = EditTask(("red hair",), (str(tmp_path / "partly.png"),))
+    arguments = (model_root, "m", tmp_path / "out.png", "cascade", QUICK)
+    edited = edit_photo(tmp_path / "narrow.png", task, *arguments)
+    assert "of the region lie beyond the photo's edge" in edited.notes[0]
+    task = EditTask(("red hair",), (str(tmp_path / "above.png"),))
+    with pytest.raises(ConfigError, match="lies beyond the photo's edge: choose another"):
+        edit_photo(tmp_path / "narrow.png", task, *arguments)
+
+
 def test_an_unchanged_crop_goes_back_to_where_it_came_from(photo: np.ndarray) -> None:
     crop = align_crop(photo, POINTS)
     back = paste_crop(photo, crop, np.ones(crop.shape[:2], bool), POINTS)
