@@ -46,8 +46,9 @@ class Quality:
 def estimate_pose(points: ArrayLike) -> Pose:
     """Pose of the head from five points (5, 2), by a scaled orthographic camera.
 
-    The affine camera that takes the mean face to the points is linear least squares (whose columns sum to 0, so it does
-    not matter where the points lie); its two rows, made orthonormal, are the rotation (POS, the first step of POSIT: DeMenthon and Davis 1995). Read as roll * pitch * yaw.
+    The affine camera that takes the mean face to the points is linear least squares (where they lie does not matter, as
+    its columns sum to 0); its two rows, made orthonormal, are the rotation (POS, the first step of POSIT: DeMenthon and
+    Davis 1995). Read as roll * pitch * yaw.
     """
     marks = points_array(points)
     row_x, row_y = _orthonormal(*(_CAMERA @ marks).T.tolist())
