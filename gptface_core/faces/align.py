@@ -128,11 +128,13 @@ def _near(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
     """What the crop can see, with a margin, at less than twice its size: large pictures cost no more.
 
-    Also the matrix from there to the crop, and its scale. The part reaches to the picture's edge wherever the crop
-    does, so repeated edges stay the same.
+    Also the matrix from there to the crop, a similarity as `matrix` is, and its scale. The part reaches to the picture's
+    edge wherever the crop does, so repeated edges stay the same. Raises ValueError for a scale of 0 (points on one spot).
     """
     (cosine, _, x), (sine, _, y) = matrix.tolist()
     scale = math.hypot(cosine, sine)
+    if not scale:
+        raise ValueError("points on one spot have no crop")
     factor = max(math.floor(1 / max(scale, 1e-6)), 1)
     # The crop's middle, and half of its extent along either axis, in pixels of the picture.
     back_x, back_y, half = cosine / scale**2, sine / scale**2, size_px / 2

@@ -100,6 +100,11 @@ def test_degenerate_points_still_give_a_crop() -> None:
     assert align_crop(blobs(100), np.full((5, 2), 50.0)).shape == (256, 256, 3)
 
 
+def test_points_on_one_spot_have_no_tight_crop() -> None:
+    with pytest.raises(ValueError, match="one spot"):
+        arcface_crop(blobs(50), np.full((5, 2), 20.0))
+
+
 @pytest.mark.parametrize("points", [[1.0, 2.0], [float("nan")] * 10])
 def test_wrong_points_are_refused(points: list[float]) -> None:
     with pytest.raises(ValueError, match="five points"):
