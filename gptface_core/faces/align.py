@@ -128,8 +128,8 @@ def _near(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
     """What the crop can see, with a margin, at less than twice its size: large pictures cost no more.
 
-    Also the matrix from there to the crop, a similarity as `matrix` is, and its scale. The part reaches to the picture's
-    edge wherever the crop does, so repeated edges stay the same. Raises ValueError for a scale of 0 (points on one spot).
+    Also the matrix from there to the crop, a similarity as `matrix` is, and its scale. The part reaches to the edge of
+    the picture wherever the crop does, so repeated edges stay the same. Raises ValueError for points on one spot.
     """
     (cosine, _, x), (sine, _, y) = matrix.tolist()
     scale = math.hypot(cosine, sine)
