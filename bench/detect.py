@@ -55,12 +55,11 @@ Place = tuple[int, int]  # offset and length of a picture in the file
 
 
 def start_ours(file: str, models: str, pack: str) -> None:
-    import cv2
-
+    from flows.steps.detect import settle_worker
     from gptface_core.faces.detector import load_detector
     from gptface_core.faces.embed import Embedder
 
-    cv2.setNumThreads(1)
+    settle_worker()
     root = Path(models)
     _state.update(file=file, detector=load_detector("insightface", pack, root), embedder=Embedder(pack, root))
 

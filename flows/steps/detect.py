@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import itertools
 import logging
@@ -20,6 +21,10 @@ from gptface_core.faces.packs import DEFAULT_PACK
 from warehouse.schema import FACES, PICTURES, Status
 
 _LOG = logging.getLogger(__name__)
+
+# Options of glibc's mallopt: -1, M_TRIM_THRESHOLD, how much free memory may stay; -3, M_MMAP_THRESHOLD, from what size
+# on memory is taken from the system and given back by itself (32 MiB is the most).
+_GLIBC_KEEPS = {-1: 256 << 20, -3: 32 << 20}
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def detect_part(
     pictures: list[Row] = []
     faces: list[Row] = []
     if members:
-        _one_thread()
+        settle_worker()
         finder = load_detector(detector, pack, models_root, det_size, min_score, provider, batch)
         for found in _examine(crawl_dir / "images" / f"{part:05d}.tar", members, finder, max_pixels, batch):
             pictures.append(found.picture)
@@ -141,7 +146,7 @@ def embed_stored_faces(
     faces: dict[str, list[Row]] = {}
     for row in pq.read_table(crawl_dir / "faces" / f"{part:05d}.faces.parquet", columns=columns).to_pylist():
         faces.setdefault(row["image_id"], []).append(row)
-    _one_thread()
+    settle_worker()
     shown = [member for member in _members(part, crawl_dir) if member.image_id in faces]
     for image_id, data in _read(crawl_dir / "images" / f"{part:05d}.tar", shown):
         vectors.add(image_id, crops_again(data, faces[image_id], max_pixels))
@@ -234,8 +239,16 @@ def _stats(part: int, pictures: list[Row], detector: str, started: float, *, ski
     )
 
 
-def _one_thread() -> None:
-    """OpenCV on one thread: parts run side by side, one per core."""
+def settle_worker() -> None:
+    """For parts that run side by side, one per core: OpenCV on one thread, and memory is kept for the next picture.
+
+    glibc gives that of a large picture back to the system, which clears it page by page for the next: a tenth of the
+    time of its decode. Where there is no glibc, nothing changes.
+    """
     import cv2
 
     cv2.setNumThreads(1)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        for option, value in _GLIBC_KEEPS.items():
+            libc.mallopt(option, value)

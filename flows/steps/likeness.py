@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flows.steps.config import ConfigError
 from flows.steps.layout import Layout
-from warehouse.removal import Look
+from warehouse.selection import Look
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,7 +23,7 @@ from flows.steps.layout import Layout
 from flows.steps.runs import recorded
 from flows.steps.takedown_phases import PHASES, Job
 from warehouse.dedup import Nearness
-from warehouse.removal import Request, Selection
+from warehouse.selection import Request, Selection
 
 if TYPE_CHECKING:
     import duckdb
@@ -183,7 +183,7 @@ def _layout(config: TakedownConfig) -> Layout:
 
 def _find(layout: Layout, config: TakedownConfig) -> tuple[Request, Selection, erase_derived.Derived]:
     from warehouse.lake import has_lake
-    from warehouse.removal import select
+    from warehouse.selection import select
 
     if not config.kinds:
         raise ConfigError("nothing to take down: give --url, --host, --sha256, --like or --person-like")

@@ -86,14 +86,13 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
 
     Least squares over rotation, one scale and shift (Umeyama 1991, without reflections).
     """
-    mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
-    centred_s, centred_t = source - mean_s, target - mean_t
-    power = float((centred_s**2).sum())
-    # In the plane the best rotation and scale are one complex number.
-    a = float((centred_s * centred_t).sum()) / max(power, 1e-12)
-    b = float((centred_s[:, 0] * centred_t[:, 1] - centred_s[:, 1] * centred_t[:, 0]).sum()) / max(power, 1e-12)
-    linear = np.array([[a, -b], [b, a]])
-    return np.hstack([linear, (mean_t - linear @ mean_s)[:, None]])
+    # In the plane points are complex numbers, and so is the best rotation and scale.
+    s, t = (np.ascontiguousarray(points, dtype=np.float64).view(np.complex128)[:, 0] for points in (source, target))
+    mean_s, mean_t = s.sum() / len(s), t.sum() / len(t)
+    centred = s - mean_s
+    turn = np.vdot(centred, t - mean_t) / max(np.vdot(centred, centred).real, 1e-12)
+    shift = mean_t - turn * mean_s
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
 def arcface_crop(rgb: NDArray[np.uint8], points: ArrayLike) -> NDArray[np.uint8]:
@@ -103,12 +102,7 @@ def arcface_crop(rgb: NDArray[np.uint8], points: ArrayLike) -> NDArray[np.uint8]
     """
     import cv2
 
-    matrix = similarity(points_array(points), ARCFACE_POINTS)
-    part, origin = _region(rgb, matrix, ARCFACE_PX)
-    matrix[:, 2] += matrix[:, :2] @ origin
-    factor = math.floor(1 / max(math.hypot(matrix[0, 0], matrix[1, 0]), 1e-6))
-    if factor >= 2:
-        part, matrix = _shrink(part, matrix, factor)
+    part, matrix, _ = _near(rgb, similarity(points_array(points), ARCFACE_POINTS), ARCFACE_PX)
     return np.asarray(cv2.warpAffine(part, matrix, (ARCFACE_PX, ARCFACE_PX), flags=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
@@ -116,14 +110,7 @@ def warp(rgb: NDArray[np.uint8], matrix: NDArray[np.float64], size_px: int) -> N
     """`rgb` under a similarity `matrix` (2, 3) as uint8 (size_px, size_px, 3): no aliasing, edges repeated."""
     import cv2
 
-    scale = math.hypot(matrix[0, 0], matrix[1, 0])
-    part, origin = _region(rgb, matrix, size_px)
-    matrix = matrix.copy()
-    matrix[:, 2] += matrix[:, :2] @ origin
-    factor = math.floor(1 / scale) if scale > 0 else 1
-    if factor >= 2:
-        part, matrix = _shrink(part, matrix, factor)
-        scale *= factor
+    part, matrix, scale = _near(rgb, matrix, size_px)
     # Between 1 and 2 pixels of the picture per pixel of the crop: warp to double size, then average 2 x 2.
     double = scale < 1
     if double:
@@ -136,24 +123,40 @@ def warp(rgb: NDArray[np.uint8], matrix: NDArray[np.float64], size_px: int) -> N
     return np.asarray(out, dtype=np.uint8)
 
 
-def _region(
+def _near(
     rgb: NDArray[np.uint8], matrix: NDArray[np.float64], size_px: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The part of the picture that the crop can see, with a margin, and its origin (x, y): large pictures cost no more.
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
+    """What the crop can see, with a margin, at less than twice its size: large pictures cost no more.
 
-    The part reaches to the picture's edge wherever the crop does, so repeated edges stay the same.
+    Also the matrix from there to the crop, a similarity as `matrix` is, and its scale. The part reaches to the edge of
+    the picture wherever the crop does, so repeated edges stay the same. Raises ValueError for points on one spot.
     """
-    inverse = np.linalg.inv(matrix[:, :2])
-    corners = np.array([[0, 0], [size_px, 0], [size_px, size_px], [0, size_px]], dtype=np.float64)
-    seen = (corners - matrix[:, 2]) @ inverse.T
-    margin = 4 * max(1.0, float(np.abs(inverse).max()))
-    height, width = rgb.shape[:2]
-    x0, y0 = (
-        int(np.clip(np.floor(v - margin), 0, n - 1)) for v, n in zip(seen.min(axis=0), (width, height), strict=True)
+    (cosine, _, x), (sine, _, y) = matrix.tolist()
+    scale = math.hypot(cosine, sine)
+    if not scale:
+        raise ValueError("points on one spot have no crop")
+    factor = max(math.floor(1 / max(scale, 1e-6)), 1)
+    # The crop's middle, and half of its extent along either axis, in pixels of the picture.
+    back_x, back_y, half = cosine / scale**2, sine / scale**2, size_px / 2
+    middle = back_x * (half - x) + back_y * (half - y), back_x * (half - y) - back_y * (half - x)
+    reach = half * (abs(back_x) + abs(back_y)) + 4 * max(1.0, abs(back_x), abs(back_y))
+    (x0, x1), (y0, y1) = (
+        _span(math.floor(at - reach), math.ceil(at + reach), end, factor)
+        for at, end in zip(middle, rgb.shape[1::-1], strict=True)
     )
-    x1, y1 = (int(np.clip(np.ceil(v + margin), 1, n)) for v, n in zip(seen.max(axis=0), (width, height), strict=True))
-    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-    return rgb[y0:y1, x0:x1], np.array([x0, y0], dtype=np.float64)
+    matrix = matrix.copy()
+    matrix[:, 2] += matrix[:, :2] @ np.array([x0, y0], dtype=np.float64)
+    if factor == 1:
+        return rgb[y0:y1, x0:x1], matrix, scale
+    return *_shrink(rgb[y0:y1, x0:x1], matrix, factor), scale * factor
+
+
+def _span(low: int, high: int, end: int, factor: int) -> tuple[int, int]:
+    """First and last pixel of 0..`end` from `low` to `high`, at least one, and whole blocks of `factor` where there are
+    so many (the spare ones lie beyond the margin: they only save a copy)."""
+    first = min(max(low, 0), end - 1)
+    count = max(min(high, end) - first, 1)
+    return first, min(first + -(-count // factor) * factor, end)
 
 
 def _shrink(
@@ -164,8 +167,9 @@ def _shrink(
 
     height, width = part.shape[:2]
     size = -(-width // factor) * factor, -(-height // factor) * factor
-    padded = cv2.copyMakeBorder(part, 0, size[1] - height, 0, size[0] - width, cv2.BORDER_REPLICATE)
-    small = cv2.resize(padded, (size[0] // factor, size[1] // factor), interpolation=cv2.INTER_AREA)
+    if size != (width, height):
+        part = cv2.copyMakeBorder(part, 0, size[1] - height, 0, size[0] - width, cv2.BORDER_REPLICATE)
+    small = cv2.resize(part, (size[0] // factor, size[1] // factor), interpolation=cv2.INTER_AREA)
     linear = matrix[:, :2] * factor
     shift = matrix[:, 2] + matrix[:, :2] @ np.full(2, (factor - 1) / 2)
     return small, np.hstack([linear, shift[:, None]])

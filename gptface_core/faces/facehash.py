@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gptface_core.faces.align import ARCFACE_POINTS, ARCFACE_PX, points_array, similarity, warp
+from gptface_core.faces.phash import grey_image
 
 THUMB_PX = 16
 MIN_FACE_PX = 32  # smaller faces are too blurred for their points to lie still
@@ -37,7 +38,7 @@ def face_fingerprint(rgb: NDArray[np.uint8], points: ArrayLike) -> tuple[str, by
 
     target = (ARCFACE_POINTS / ARCFACE_PX + _MARGIN) / (1 + 2 * _MARGIN) * (2 * _SIDE)
     crop = warp(rgb, similarity(points_array(points), target), 2 * _SIDE)
-    grey = Image.fromarray(crop).convert("L")
+    grey = grey_image(crop)
     small = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.uint8)
     thumb = np.asarray(grey.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX), dtype=np.uint8)
     return _hash(small), thumb.tobytes()

@@ -43,10 +43,13 @@ def no_finds() -> Finds:
 
 
 def joined(finds: list[Finds]) -> Finds:
-    """All of them without doubles: of two boxes that overlap, the one with the higher score."""
+    """All of them without doubles: of two boxes that overlap, the one with the higher score.
+
+    Each of them is without doubles and in order by itself, as networks find them and `take` leaves them.
+    """
     some = [f for f in finds if len(f)]
-    if not some:
-        return no_finds()
+    if len(some) <= 1:
+        return some[0] if some else no_finds()
     every = Finds(
         *(np.concatenate(parts) for parts in zip(*((f.boxes, f.points, f.scores) for f in some), strict=True))
     )
@@ -168,9 +171,9 @@ def suppressed(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou: flo
 
 def overlaps(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """Intersection over union of boxes (..., 4) and (..., 4), whose leading axes broadcast."""
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    np.maximum(sides, 0, out=sides)
-    common = sides[..., 0] * sides[..., 1]
+    across = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
+    down = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
+    common = np.maximum(across, 0) * np.maximum(down, 0)
     union = _areas(a) + _areas(b) - common
     return np.asarray(common / np.maximum(union, 1e-9), dtype=np.float32)
 

@@ -16,6 +16,7 @@ _NOSE = (slice(34, 40), slice(25, 32))
 _LEFT_EYE, _RIGHT_EYE = (slice(24, 29), slice(15, 23)), (slice(24, 29), slice(33, 41))
 _UNDER_LEFT_EYE, _UNDER_RIGHT_EYE = (slice(29, 32), slice(16, 23)), (slice(29, 32), slice(34, 41))
 _SKIN = (_BRIDGE, _FOREHEAD, _LEFT_CHEEK, _RIGHT_CHEEK, _NOSE, _UNDER_LEFT_EYE, _UNDER_RIGHT_EYE)
+_LAB_UNITS = np.array([100 / 255, 1, 1], dtype=np.float32)  # of what OpenCV gives in eight bits
 # From no hint to a full one, set on LFW (Sunglasses against No Eyewear and Eyeglasses) and on drawn face masks.
 _COVERED = (10.0, 25.0)  # distance of the cheeks from bridge and forehead in Lab, lightness counting a third
 _DARK_BELOW = (8.0, 28.0)  # lightness that the skin below the eyes lacks beside the cheeks: lenses reach there
@@ -32,8 +33,7 @@ def occlusion_hint(aligned: NDArray[np.uint8]) -> float:
     import cv2
 
     half = cv2.resize(aligned, (ARCFACE_PX // 2,) * 2, interpolation=cv2.INTER_AREA)
-    lab = cv2.cvtColor(half, cv2.COLOR_RGB2LAB).astype(np.float32)
-    lab[:, :, 0] *= 100 / 255
+    lab = cv2.cvtColor(half, cv2.COLOR_RGB2LAB)
     bridge, forehead, left, right, nose, under_left, under_right = (_colour(lab, place) for place in _SKIN)
     upper, cheeks = (bridge + forehead) / 2, (left + right) / 2
     apart = math.hypot(*(cheeks - upper)[1:].tolist()) + abs(float(cheeks[0] - upper[0])) / 3
@@ -44,16 +44,16 @@ def occlusion_hint(aligned: NDArray[np.uint8]) -> float:
     return max(_ramp(apart, *_COVERED), min(_ramp(below, *_DARK_BELOW), _ramp(dark, *_DARK_EYES)))
 
 
-def _colour(lab: NDArray[np.float32], place: tuple[slice, slice]) -> NDArray[np.float32]:
-    """The patch's median colour, float32 (3,)."""
+def _colour(lab: NDArray[np.uint8], place: tuple[slice, slice]) -> NDArray[np.float32]:
+    """The patch's median colour, float32 (3,): lightness 0..100, a and b plus 128."""
     pixels = np.sort(lab[place].reshape(-1, 3), axis=0)
-    return np.asarray(pixels[len(pixels) // 2])
+    return pixels[len(pixels) // 2] * _LAB_UNITS
 
 
-def _light_part(lab: NDArray[np.float32], place: tuple[slice, slice]) -> float:
-    """Lightness that a fifth of the patch exceeds."""
+def _light_part(lab: NDArray[np.uint8], place: tuple[slice, slice]) -> float:
+    """Lightness that a fifth of the patch exceeds, 0..100."""
     light = np.sort(lab[place][..., 0], axis=None)
-    return float(light[len(light) * 4 // 5])
+    return float(light[len(light) * 4 // 5] * _LAB_UNITS[0])
 
 
 def _ramp(value: float, low: float, high: float) -> float:

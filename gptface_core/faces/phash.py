@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _SIDE = 32
 _KEEP = 8
@@ -26,7 +30,7 @@ def perceptual_hash(rgb: NDArray[np.uint8]) -> str:
     step = max(1, min(rgb.shape[:2]) // _ENOUGH_PX)
     if step > 1:
         rgb = np.stack([rgb[step // 2 :: step, step // 2 :: step, channel] for channel in range(3)], axis=-1)
-    small = Image.fromarray(rgb).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=None)
+    small = grey_image(rgb).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=None)
     luma = np.asarray(small, dtype=np.int64)
     basis = _dct_rows()
     low = (basis @ luma @ basis.T).reshape(-1)
@@ -34,6 +38,19 @@ def perceptual_hash(rgb: NDArray[np.uint8]) -> str:
     # Twice the median, so that it stays an integer.
     bits = 2 * low > ordered[len(ordered) // 2 - 1] + ordered[len(ordered) // 2]
     return np.packbits(bits).tobytes().hex()
+
+
+def grey_image(rgb: NDArray[np.uint8]) -> Image:
+    """Pillow's grey of a picture, uint8 (H, W, 3), as `Image.fromarray(rgb).convert("L")` in half the time.
+
+    Pillow takes pixels of four bytes as they lie in memory, and OpenCV spreads three to four faster.
+    """
+    import cv2
+    from PIL import Image
+
+    height, width = rgb.shape[:2]
+    spread = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA)
+    return Image.frombuffer("RGBX", (width, height), spread, "raw", "RGBX", 0, 1).convert("L")
 
 
 @cache

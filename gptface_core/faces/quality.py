@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ _MEAN_FACE = np.array(
 )
 
 _CAMERA = np.linalg.pinv(_MEAN_FACE - _MEAN_FACE.mean(axis=0))  # least squares: (3, 5)
+_PARALLEL = 1e-3  # of two rows: share of their sizes below which the space that they span hardly has an area
 
 
 @dataclass(frozen=True)
@@ -44,21 +46,37 @@ class Quality:
 def estimate_pose(points: ArrayLike) -> Pose:
     """Pose of the head from five points (5, 2), by a scaled orthographic camera.
 
-    The affine camera that takes the mean face to the points is linear least squares; its two rows, made orthonormal,
-    are the rotation (POS, the first step of POSIT: DeMenthon and Davis 1995). Read as roll * pitch * yaw.
+    The affine camera that takes the mean face to the points is linear least squares (where they lie does not matter, as
+    its columns sum to 0); its two rows, made orthonormal, are the rotation (POS, the first step of POSIT: DeMenthon and
+    Davis 1995). Read as roll * pitch * yaw.
     """
     marks = points_array(points)
-    camera = _CAMERA @ (marks - marks.mean(axis=0))
-    # Nearest pair of orthonormal rows, by the polar decomposition.
-    u, _, vt = np.linalg.svd(camera.T, full_matrices=False)
-    row_x, row_y = u @ vt
-    row_z = np.cross(row_x, row_y)
+    row_x, row_y = _orthonormal(*(_CAMERA @ marks).T.tolist())
     # Columns of the rotation are the images of the face's own axes; the nose's axis is z.
-    nose = np.array([row_x[2], row_y[2], row_z[2]])
+    nose_x, nose_y, nose_z = row_x[2], row_y[2], row_x[0] * row_y[1] - row_x[1] * row_y[0]
     roll = math.degrees(math.atan2(marks[1, 1] - marks[0, 1], marks[1, 0] - marks[0, 0]))
     cosine, sine = math.cos(math.radians(-roll)), math.sin(math.radians(-roll))
-    across, down = nose[0] * cosine - nose[1] * sine, nose[0] * sine + nose[1] * cosine
-    return Pose(roll, math.degrees(math.atan2(across, nose[2])), math.degrees(-math.asin(float(np.clip(down, -1, 1)))))
+    across, down = nose_x * cosine - nose_y * sine, nose_x * sine + nose_y * cosine
+    return Pose(roll, math.degrees(math.atan2(across, nose_z)), math.degrees(-math.asin(min(max(down, -1.0), 1.0))))
+
+
+def _orthonormal(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+    """The pair of orthonormal rows nearest to two rows, by the polar decomposition.
+
+    That is (A A^T)^(-1/2) A, and the root of a 2 x 2 matrix M with determinant s^2 is (M + s) / sqrt(trace M + 2 s)
+    (Levinger, The Square Root of a 2 x 2 Matrix, 1980). Rows that are nearly parallel have none: they go by their
+    singular values.
+    """
+    xx, xy, yy = (sum(map(operator.mul, *pair)) for pair in ((x, x), (x, y), (y, y)))
+    s = math.sqrt(max(xx * yy - xy * xy, 0.0))
+    if s <= _PARALLEL * (xx + yy):
+        u, _, vt = np.linalg.svd(np.array([x, y]), full_matrices=False)
+        first, second = (u @ vt).tolist()
+        return first, second
+    size = s * math.sqrt(xx + yy + 2 * s)
+    first = [((yy + s) * p - xy * q) / size for p, q in zip(x, y, strict=True)]
+    second = [((xx + s) * q - xy * p) / size for p, q in zip(x, y, strict=True)]
+    return first, second
 
 
 def measure_face(rgb: NDArray[np.uint8], face: Face) -> Quality:
@@ -79,5 +97,5 @@ def measure_face(rgb: NDArray[np.uint8], face: Face) -> Quality:
         (MEASURE_PX, MEASURE_PX),
         interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR,
     )
-    sharpness = float(cv2.Laplacian(luma, cv2.CV_64F).var())
-    return Quality(estimate_pose(face.points), sharpness, float(luma.mean()))
+    (_, (deviation,)) = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
+    return Quality(estimate_pose(face.points), float(deviation[0]) ** 2, cv2.mean(luma)[0])

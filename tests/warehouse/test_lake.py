@@ -42,6 +42,13 @@ def test_creating_is_idempotent_and_an_interrupted_creation_is_finished(tmp_path
         assert con.execute("SELECT count(DISTINCT reason) FROM reasons").fetchone() == (len(lake.tables.reason_rows()),)
 
 
+def test_texts_are_stored_so_that_they_are_read_fast(tmp_path: Path) -> None:
+    publish(tmp_path, [write_crawl(tmp_path / "raw/x/g001", [Shot("a"), Shot("b")])])
+    files = list((tmp_path / "lake" / "data" / "history").rglob("*.parquet"))
+    codecs = [pq.ParquetFile(file).metadata.row_group(0).column(0).compression for file in files]
+    assert len(codecs) >= 6 and set(codecs) == {"LZ4"}
+
+
 def test_every_reason_has_a_stage() -> None:
     from warehouse.schema import Reason
 

@@ -100,6 +100,11 @@ def test_degenerate_points_still_give_a_crop() -> None:
     assert align_crop(blobs(100), np.full((5, 2), 50.0)).shape == (256, 256, 3)
 
 
+def test_points_on_one_spot_have_no_tight_crop() -> None:
+    with pytest.raises(ValueError, match="one spot"):
+        arcface_crop(blobs(50), np.full((5, 2), 20.0))
+
+
 @pytest.mark.parametrize("points", [[1.0, 2.0], [float("nan")] * 10])
 def test_wrong_points_are_refused(points: list[float]) -> None:
     with pytest.raises(ValueError, match="five points"):
@@ -111,6 +116,31 @@ def test_similarity_recovers_a_known_transform() -> None:
     linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = similarity(POINTS, POINTS @ linear.T + [3.0, -8.0])
     np.testing.assert_allclose(matrix, np.hstack([linear, [[3.0], [-8.0]]]), atol=1e-9)
+
+
+def test_similarity_is_nearest_by_least_squares() -> None:
+    source = np.random.default_rng(3).normal(size=(5, 2)) * 40 + 300
+    (x, y), (u, v) = source.T, ARCFACE_POINTS.T
+    one, none = np.ones(5), np.zeros(5)
+    # u = a x - b y + c and v = b x + a y + d: ten equations, four unknowns.
+    rows = np.vstack([np.stack([x, -y, one, none], axis=1), np.stack([y, x, none, one], axis=1)])
+    a, b, c, d = np.linalg.lstsq(rows, np.concatenate([u, v]))[0]
+    np.testing.assert_allclose(similarity(source, ARCFACE_POINTS), [[a, -b, c], [b, a, d]], atol=1e-9)
+
+
+@pytest.mark.parametrize(("degrees", "scale"), [(0, 0.5), (10, 1.1), (45, 1.7), (100, 1.9)])
+def test_only_what_lies_near_a_crop_decides_about_it(degrees: float, scale: float) -> None:
+    """A picture is cut before it is shrunk: six pixels of the crop beyond its edge, nothing matters any more."""
+    turn = cv2.getRotationMatrix2D((300.0, 310.0), degrees, scale)
+    turn[:, 2] += 310
+    points = apply(turn, POINTS)
+    noise = np.random.default_rng(5).integers(0, 256, (1200, 1210, 3), dtype=np.uint8)
+    corners = np.array([(-6.0, -6.0), (70.0, -6.0), (70.0, 70.0), (-6.0, 70.0)])
+    seen = apply(cv2.invertAffineTransform(frame_to_crop(points, 64)), corners)
+    (x0, y0), (x1, y1) = np.clip(seen.min(axis=0), 0, None).astype(int), np.ceil(seen.max(axis=0)).astype(int)
+    other = 255 - noise
+    other[y0:y1, x0:x1] = noise[y0:y1, x0:x1]
+    assert x1 < 1210 and y1 < 1200 and np.array_equal(align_crop(noise, points, 64), align_crop(other, points, 64))
 
 
 def test_arcface_crop_is_the_identity_on_the_template() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gptface_core.faces.decode import Picture, decode_upright
-from gptface_core.faces.phash import hamming, perceptual_hash
+from gptface_core.faces.phash import grey_image, hamming, perceptual_hash
 from sample_web.render import render_face, sample_attributes
 
 NEAR = 3  # bits within which two pictures count as the same
@@ -75,3 +75,9 @@ def test_distinct_portraits_stay_apart(test_data: Path) -> None:
         hashes.append(perceptual_hash(picture.rgb))
     assert len(hashes) == 539
     assert nearest(hashes) > NEAR
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (37, 50)])
+def test_the_fast_way_to_grey_is_pillows(shape: tuple[int, int]) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(grey_image(rgb)), np.asarray(Image.fromarray(rgb).convert("L")))

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gptface_core.faces.detector import Face
-from gptface_core.faces.quality import estimate_pose, measure_face
+from gptface_core.faces.quality import _orthonormal, estimate_pose, measure_face
 from sample_web.render import render_face, sample_attributes
 
 # The mean head that poses are measured against, in three dimensions.
@@ -38,6 +38,19 @@ def test_roll_leaves_yaw_and_pitch_alone() -> None:
     straight, tilted = estimate_pose(turned(0, 25, 10)), estimate_pose(turned(35, 25, 10))
     assert tilted.yaw_deg == pytest.approx(straight.yaw_deg, abs=3)
     assert tilted.pitch_deg == pytest.approx(straight.pitch_deg, abs=3)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e4])
+def test_the_nearest_pair_of_orthonormal_rows_is_that_of_the_singular_values(scale: float) -> None:
+    for rows in np.random.default_rng(1).normal(size=(50, 2, 3)) * scale:
+        u, _, vt = np.linalg.svd(rows, full_matrices=False)
+        np.testing.assert_allclose(_orthonormal(*rows.tolist()), u @ vt, atol=1e-9)
+
+
+def test_points_on_a_line_or_on_one_spot_have_some_pose() -> None:
+    for points in (np.full((5, 2), 7.0), np.arange(10.0).reshape(5, 2)):
+        pose = estimate_pose(points)
+        assert np.isfinite([pose.roll_deg, pose.yaw_deg, pose.pitch_deg]).all()
 
 
 def face_at(rgb: NDArray[np.uint8]) -> Face:
