@@ -112,6 +112,17 @@ def _downloaded(spec: str, tag: dict[str, Any], cache_dir: Path | None) -> Path:
     return Path(found)
 
 
+def clip_device(name: str) -> torch.device:
+    """The device of torch by its name. Raises InputError where it is none, or not on this machine."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"clip device {name!r}: torch knows no such device; choose cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"clip device {name!r}: this machine has no CUDA device that torch can use; choose cpu")
+    return device
+
+
 class ClipScorer:
     """A loaded CLIP. Not shared between threads; on a CPU it takes as many as torch is set to.
 
@@ -119,9 +130,7 @@ class ClipScorer:
     """
 
     def __init__(self, weights: ClipWeights, device: str = "cpu") -> None:
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError(f"clip device {device}: this machine has no CUDA device that torch can use; choose cpu")
-        self._device = torch.device(device)
+        self._device = clip_device(device)
         self._batch = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
         self._model, self._tokenize, self._prepare = _load(weights, self._device)
 

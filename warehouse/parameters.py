@@ -42,7 +42,7 @@ class RuleParameters:
 
     min_side_px: int = 64  # shorter side of the picture
     image_type: str = "any"  # photo or drawing, by the flatness of the face; an unknown one passes
-    drawing_flatness: float = 0.5  # share of flat colour in the face from which on it counts as drawn
+    drawing_flatness: float = 0.35  # share of flat colour in the face from which on it counts as drawn
     allow_nsfw: bool = False
     allow_minors: bool = False  # pictures whose texts or addresses speak of a child
     blocked_hosts: tuple[str, ...] = ()  # "example.org" means its subdomains, too

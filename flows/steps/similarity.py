@@ -47,11 +47,15 @@ class ClipJob:
 
 
 def find_weights(config: BuildConfig) -> ClipWeights | None:
-    """The weights that a build asks for; None where it asks for none. Raises InputError where they cannot be had."""
+    """The weights that a build asks for; None where it asks for none.
+
+    Raises InputError where they or the device are not to be had.
+    """
     if not config.clip:
         return None
-    from gptface_core.clip import find_clip
+    from gptface_core.clip import clip_device, find_clip
 
+    clip_device(config.clip_device)
     return find_clip(config.clip)
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_PX = 4
-_LEVELS = 3  # by which colours in a flat block may differ: JPEG's own noise
+_BLOCK_PX = 3
+_LEVELS = 4  # by which colours in a flat block may differ: JPEG's own noise
 _BLACK = 2  # up to this a pixel may be none of the picture's: the crop is black outside of it
 
 
 def flatness(aligned: NDArray[np.uint8]) -> float | None:
-    """Share of 4 px blocks of one colour, 0..1, in the crop of `align.arcface_crop`, uint8 (112, 112, 3).
+    """Share of 3 px blocks of one colour, 0..1, in the crop of `align.arcface_crop`, uint8 (112, 112, 3).
 
     Black blocks do not count; None where hardly anything else is there.
     """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gptface_core.clip import ClipScorer, find_clip
+from gptface_core.clip import ClipScorer, clip_device, find_clip
 from gptface_core.errors import InputError
 from tests.gptface_core.tiny_clip import CONFIG, captions_of, drawn
 
@@ -120,11 +120,12 @@ def test_what_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
         find_clip(f"{tmp_path}/other.json:x")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-@pytest.mark.e2e
-def test_a_device_that_is_not_there_is_refused(tiny_clip: str) -> None:
-    with pytest.raises(InputError, match=r"clip device cuda: .*choose cpu"):
-        ClipScorer(find_clip(tiny_clip), "cuda")
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("cuda", "cuda:1", "gpu"):
+        with pytest.raises(InputError, match=f"clip device '{name}': .*choose cpu"):
+            clip_device(name)
+    assert clip_device("cpu").type == "cpu"
 
 
 @pytest.mark.e2e

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from warehouse.errors import InputError
 from warehouse.parameters import RuleParameters
 from warehouse.publish import publish
 from warehouse.removal import Removal
+from warehouse.report.spread import read_spread
 from warehouse.schema import SIMILARITIES
 from warehouse.similarities import chosen_texts
 from warehouse.whatif import changed_rules, release_rules, what_if
@@ -79,6 +80,9 @@ def test_nothing_is_dropped_until_a_threshold_is_set(
     assert decided(tmp_path, at=1)["bad"] == ("kept", 0.1)
     with connect(tmp_path) as con:
         assert ("caption", "clip_similarity", 1) in con.execute("SELECT stage, reason, pairs FROM funnel").fetchall()
+        charts = {chart.title: chart for chart in read_spread(con, asdict(LIMIT)).histograms}
+    chart = charts["CLIP similarity of face and caption"]
+    assert (sum(chart.found), sum(chart.kept), chart.threshold) == (2, 1, 0.2)
 
 
 def test_a_model_counts_until_another_is_named(crawl: Path, tmp_path: Path) -> None:

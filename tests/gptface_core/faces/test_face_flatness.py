@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from gptface_core.faces import load_detector
-from gptface_core.faces.align import ARCFACE_PX, ARCFACE_POINTS, arcface_crop
+from gptface_core.faces.align import ARCFACE_POINTS, ARCFACE_PX, arcface_crop
 from gptface_core.faces.decode import Picture, decode_upright
 from gptface_core.faces.flatness import flatness
 from sample_web.render import render_face, sample_attributes
@@ -22,7 +22,7 @@ from warehouse.parameters import RuleParameters
 
 FROM = RuleParameters().drawing_flatness
 # Of clip art like this; the least over what was measured, see docs/rules.md.
-FLAT_FOUND = {"PNG": 0.95, "GIF": 0.95, "JPEG": 0.7}
+FLAT_FOUND = {"PNG": 0.95, "GIF": 0.95, "JPEG": 0.8}
 SKINS = ((255, 224, 189), (141, 85, 36), (255, 255, 255), (255, 217, 15), (92, 58, 30))
 
 
@@ -78,7 +78,7 @@ def test_what_lies_outside_of_the_picture_does_not_count() -> None:
     half[:, : ARCFACE_PX // 2] = 0  # black, as the crop is there
     assert flatness(half) == 0
     half[:, : ARCFACE_PX // 2] = 90
-    assert flatness(half) == pytest.approx(0.5)
+    assert flatness(half) == pytest.approx(0.5, abs=0.02)
     assert flatness(np.zeros_like(noise)) is None
     whole = arcface_crop(np.full((300, 300, 3), 90, np.uint8), ARCFACE_POINTS + 90)
     assert flatness(whole) == 1
