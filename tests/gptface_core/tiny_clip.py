@@ -33,7 +33,7 @@ def captions_of(attributes: Attributes, index: int) -> tuple[str, str]:
     return write(claim, wording), write(contradiction(claim, SEED, index), wording)
 
 
-def write_tiny_clip(folder: Path, faces: int = 800, steps: int = 120, batch: int = 64) -> tuple[Path, Path]:
+def write_tiny_clip(folder: Path, faces: int = 600, steps: int = 90, batch: int = 48) -> tuple[Path, Path]:
     """Train by InfoNCE on `faces` drawn faces with true captions; the paths of config.json and weights.safetensors."""
     from open_clip import get_tokenizer
     from open_clip.model import CLIP
