@@ -42,6 +42,8 @@ class BuildSettings(BaseModel):
     embed: Annotated[bool, Field(description="make face embeddings: biometric data, which expire")] = False
     embed_days: Annotated[int, Field(ge=1, description="days after which embeddings are deleted")] = 30
     provider: Annotated[str, Field(description="onnxruntime's, for InsightFace")] = "CPUExecutionProvider"
+    clip: Annotated[str, Field(description="open_clip's MODEL:PRETRAINED, compares captions with faces")] = ""
+    clip_device: Annotated[str, Field(description="torch's, for clip")] = "cpu"
     catalog: Annotated[str, Field(description="postgres://user@host/database, for a new root; empty: SQLite")] = ""
     rules: Annotated[dict[str, Rule], Field(description="curation rules by name, e.g. min_face_px")] = {}
     samples_per_shard: Annotated[int, Field(ge=1)] = 1_000

@@ -38,6 +38,15 @@ def test_models() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """`--clip` of a small CLIP that knows drawn faces: a file of its architecture and one of its weights."""
+    from tests.gptface_core.tiny_clip import write_tiny_clip
+
+    config, weights = write_tiny_clip(tmp_path_factory.mktemp("clip"))
+    return f"{config}:{weights}"
+
+
+@pytest.fixture(scope="session")
 def postgres_cluster() -> Iterator[Cluster]:
     """A PostgreSQL server of our own; the test is skipped where it is not installed."""
     folder = binaries()

@@ -135,6 +135,11 @@ def near_identical_sql(text: str) -> str:
     return rf"trim(lower(regexp_replace({text}, '[^\p{{L}}\p{{M}}]+', ' ', 'g')))"
 
 
+def caption_id_sql(clean: str) -> str:
+    """SQL for the id (32 hex digits) of a cleaned text, whatever the rules then cut off it or replace in it."""
+    return f"md5({clean})"
+
+
 def _judged_sql(captions: str) -> str:
     """SELECT of all candidates in `captions`, cleaned (`clean` may be empty), with `boilerplate` and `words`."""
     return f"""
@@ -165,14 +170,15 @@ def candidates_select(captions: str, releases: str) -> str:
 def choose_captions(con: duckdb.DuckDBPyConnection, min_words: int, max_chars: int) -> None:
     """Temporary table `chosen_captions`: per row_id the caption to use, with `boilerplate` and `words` for the rules.
 
-    The extractor's rank decides among the texts that pass; where none does, the one that comes nearest is shown, so
-    that the reason says what was wrong with it. A text longer than `max_chars` is cut at a word.
+    `clean` is the whole text, `caption_id` its id. The extractor's rank decides among the texts that pass; where none
+    does, the one that comes nearest is shown, so that the reason says what was wrong with it. A text longer than
+    `max_chars` is cut at a word.
     """
     cut = f"""CASE WHEN length(clean) <= {max_chars} THEN clean
               ELSE regexp_replace(left(clean, {max_chars}), '\\s+\\S*$', '') END"""
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE chosen_captions AS
-        SELECT row_id, rank, kind, {cut} AS caption, boilerplate, words
+        SELECT row_id, rank, kind, {cut} AS caption, boilerplate, words, clean, {caption_id_sql("clean")} AS caption_id
         FROM ({_judged_sql("captions")}) WHERE clean <> ''
         QUALIFY row_number() OVER (
             PARTITION BY row_id ORDER BY boilerplate, words < {min_words}, rank, kind, clean) = 1""")

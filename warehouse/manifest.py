@@ -66,7 +66,7 @@ MANIFEST = pa.schema(
     ]
 )
 # What a run was told that does not change what it builds.
-_NOT_CONFIG = frozenset({"root", "workers", "download_threads", "catalog"})
+_NOT_CONFIG = frozenset({"root", "workers", "download_threads", "catalog", "clip_device"})
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_yaw_deg": (0, 180),
     "max_roll_deg": (0, 180),
     "min_sharpness": (0, 1_000_000),
+    "drawing_flatness": (0, 1),
     "min_caption_words": (1, 1000),
     "max_caption_chars": (8, 100_000),
+    "min_clip_similarity": (-1, 1),
     "near_duplicate_bits": (0, _MAX_DISTANCE),
     "near_face_bits": (0, _MAX_DISTANCE),
     "min_face_likeness": (0, 1),
@@ -31,11 +33,16 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+IMAGE_TYPES = ("any", "photo", "drawing")
+
+
 @dataclass(frozen=True)
 class RuleParameters:
     """Thresholds of the rules. Raises InputError for a value outside its range."""
 
     min_side_px: int = 64  # shorter side of the picture
+    image_type: str = "any"  # photo or drawing, by the flatness of the face; an unknown one passes
+    drawing_flatness: float = 0.35  # share of flat colour in the face from which on it counts as drawn
     allow_nsfw: bool = False
     allow_minors: bool = False  # pictures whose texts or addresses speak of a child
     blocked_hosts: tuple[str, ...] = ()  # "example.org" means its subdomains, too
@@ -50,6 +57,8 @@ class RuleParameters:
     max_caption_chars: int = 400  # longer captions are cut at a word
     languages: tuple[str, ...] = ()  # ISO 639-1 codes, such as en,de; none: any
     need_person: bool = False  # the caption must mention a person or a face
+    min_clip_similarity: float = -1.0  # cosine of face and caption; an unknown one passes
+    clip_model: str = ""  # whose similarities count (column `model`); empty: as in the release before
     replace_names: bool = False  # what looks like a personal name becomes "a person"
     near_duplicate_bits: int = 3  # Hamming distance of 64-bit perceptual hashes up to which pictures count as one
     near_face_bits: int = 6  # the same for hashes of the aligned face; such pictures are then compared once more
@@ -66,6 +75,8 @@ class RuleParameters:
             _check(field.name, getattr(self, field.name), field.default)
         if self.val_share + self.test_share >= 1:
             raise InputError(f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on")
+        if self.image_type not in IMAGE_TYPES:
+            raise InputError(f"rule parameter image_type={self.image_type!r}: choose {', '.join(IMAGE_TYPES)}")
         for code in self.languages:
             if not (code.isascii() and code.isalpha() and code.islower() and len(code) in (2, 3)):
                 raise InputError(f"rule parameter languages={code!r}: give codes of ISO 639-1, such as en,de")

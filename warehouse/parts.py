@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,24 +59,44 @@ def read_crawl(root: Path, folder: Path) -> Crawl:
         folder / _SEEN
     ).is_file():  # else every known pair of its pages would be gone
         raise InputError(f"crawl {folder} is incomplete, {_SEEN} is missing: run `gptface build` again")
+    return Crawl(_name(root, folder), folder, parts)
+
+
+def by_crawl(root: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Files <crawl>/<step>/<file> of a root by the names of their crawls."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(files):
+        found.setdefault(_name(root, file.parents[1]), []).append(file)
+    return found
+
+
+def _name(root: Path, folder: Path) -> str:
     inside = folder.resolve().is_relative_to(root.resolve())
-    name = folder.resolve().relative_to(root.resolve()).as_posix() if inside else folder.resolve().as_posix()
-    return Crawl(name, folder, parts)
+    return folder.resolve().relative_to(root.resolve()).as_posix() if inside else folder.resolve().as_posix()
 
 
-def stage(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
+def stage(
+    con: duckdb.DuckDBPyConnection, crawls: list[Crawl], optional: Mapping[str, list[Path]] | None = None
+) -> None:
     """Read all parts of `crawls` into temporary tables `part_<table>`: the contract's columns, `crawl` and `part`.
+
+    `optional`: by crawl, the files of the unit that is not part of every crawl.
 
     Raises InputError where a file cannot be read, does not fit the contract, or holds a reason outside the enum.
     """
     for unit in tables.UNITS:
+        if unit.optional:
+            _make_table(con, unit.parent)
+            for name, files in (optional or {}).items():
+                _read(con, unit.parent, name, files)
+            continue
         _stage_table(con, unit.parent, unit.folder, unit.suffix, crawls)
         if unit.child:
             _stage_table(con, unit.child, unit.folder, unit.child_suffix, crawls)
     for unit in tables.NOTES:
         _make_table(con, unit.parent)
         for crawl in crawls:
-            _read(con, unit.parent, crawl, sorted((crawl.folder / unit.folder).glob(unit.suffix)))
+            _read(con, unit.parent, crawl.name, sorted((crawl.folder / unit.folder).glob(unit.suffix)))
     _stage_seen(con, crawls)
     _stage_sources(con, crawls)
     for table in ("consent", "images", "pictures"):
@@ -86,7 +106,7 @@ def stage(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
 def _stage_table(con: duckdb.DuckDBPyConnection, table: str, folder: str, suffix: str, crawls: list[Crawl]) -> None:
     _make_table(con, table)
     for crawl in crawls:
-        _read(con, table, crawl, crawl.files(folder, suffix))
+        _read(con, table, crawl.name, crawl.files(folder, suffix))
 
 
 def _stage_seen(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
@@ -98,7 +118,7 @@ def _stage_seen(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
     for crawl in crawls:
         file = crawl.folder / _SEEN
         if file.is_file():
-            with _readable("seen", crawl):
+            with _readable("seen", crawl.name):
                 con.execute(f"INSERT INTO part_seen SELECT row_id, {quoted(crawl.name)} FROM {_parquet([file])}")
         else:
             con.execute(
@@ -114,7 +134,7 @@ def _stage_sources(con: duckdb.DuckDBPyConnection, crawls: list[Crawl]) -> None:
     for crawl in crawls:
         file, name = crawl.folder / "plan" / "sources.parquet", quoted(crawl.name)
         if file.is_file():
-            with _readable("sources", crawl):
+            with _readable("sources", crawl.name):
                 con.execute(
                     f"INSERT INTO part_sources BY NAME SELECT {', '.join(names)}, {name} AS crawl "
                     f"FROM {_parquet([file])}"
@@ -131,7 +151,7 @@ def _make_table(con: duckdb.DuckDBPyConnection, table: str) -> None:
     con.execute(f"CREATE OR REPLACE TEMP TABLE part_{table} ({ddl})")
 
 
-def _read(con: duckdb.DuckDBPyConnection, table: str, crawl: Crawl, files: list[Path]) -> None:
+def _read(con: duckdb.DuckDBPyConnection, table: str, crawl: str, files: list[Path]) -> None:
     """Columns that may be null and that an older version did not write yet are null; others must be there."""
     if not files:
         return
@@ -140,7 +160,7 @@ def _read(con: duckdb.DuckDBPyConnection, table: str, crawl: Crawl, files: list[
     with _readable(table, crawl):
         con.execute(
             f"INSERT INTO part_{table} BY NAME "
-            f"SELECT COLUMNS(c -> c IN ({names})), {quoted(crawl.name)} AS crawl, {part} AS part FROM {_parquet(files)}"
+            f"SELECT COLUMNS(c -> c IN ({names})), {quoted(crawl)} AS crawl, {part} AS part FROM {_parquet(files)}"
         )
 
 
@@ -150,7 +170,7 @@ def _parquet(files: list[Path]) -> str:
 
 
 @contextlib.contextmanager
-def _readable(table: str, crawl: Crawl) -> Iterator[None]:
+def _readable(table: str, crawl: str) -> Iterator[None]:
     try:
         yield
     except (
@@ -161,7 +181,7 @@ def _readable(table: str, crawl: Crawl) -> Iterator[None]:
         duckdb.ConstraintException,
     ) as error:
         line = str(error).splitlines()[0]
-        raise InputError(f"{table} parts of crawl {crawl.folder} cannot be read: {line}") from error
+        raise InputError(f"{table} parts of crawl {crawl} cannot be read: {line}") from error
 
 
 def _unglobbed(file: Path) -> str:

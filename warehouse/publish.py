@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -49,23 +49,27 @@ def publish(
     rules: RuleParameters | None = None,
     provenance: Mapping[str, object] | None = None,
     patience_s: float = 30,
+    similarities: Sequence[Path] = (),
 ) -> Release:
     """Bring `crawls` (crawl folders) into the lake of `root` and decide about everything in it by `rules`.
 
     `provenance` may hold run_id, code_version, author, message, config (any JSON); it goes to `releases` and to
-    DuckLake's commit message. Raises InputError for incomplete or unreadable crawls and a lake that another process is
+    DuckLake's commit message. `similarities`: files of SIMILARITIES (raw/<source>/gNNN/similarity/) that are taken in,
+    of any crawl of the root. Raises InputError for incomplete or unreadable crawls and a lake that another process is
     keeps writing for longer than `patience_s`, OSError for a root or disk that cannot be written; the lake is then as
     before.
     """
     root, rules, told = Path(root), rules or RuleParameters(), dict(provenance or {})
     read = [parts.read_crawl(root, Path(folder)) for folder in sorted({Path(c) for c in crawls})]
+    measured = parts.by_crawl(root, similarities)
     vectors = read_vectors(root, [crawl.folder for crawl in read])
-    return lake.patiently(lambda: _publish(root, read, rules, told, vectors), patience_s)
+    return lake.patiently(lambda: _publish(root, read, measured, rules, told, vectors), patience_s)
 
 
 def _publish(
     root: Path,
     read: list[parts.Crawl],
+    measured: Mapping[str, list[Path]],
     rules: RuleParameters,
     provenance: Mapping[str, object],
     vectors: FaceVectors,
@@ -74,7 +78,8 @@ def _publish(
         con.execute("BEGIN")
         last = last_release(con)
         number = (last or 0) + 1
-        parts.stage(con, read)
+        rules = _with_model(rules, _last_rules(con))
+        parts.stage(con, read, measured)
         _fit_threads(con, last)
         changed = close_gone_pairs(con, number)
         keep_places(con)
@@ -136,11 +141,18 @@ def _last_rules(con: duckdb.DuckDBPyConnection) -> str | None:
     return str(row[0]) if row else None
 
 
+def _with_model(rules: RuleParameters, before: str | None) -> RuleParameters:
+    """Whose similarities count stays as it was until a build says otherwise."""
+    if rules.clip_model or not before:
+        return rules
+    return replace(rules, clip_model=json.loads(before).get("clip_model", ""))
+
+
 _CORPUS = """
     SELECT d.row_id, i.image_id, p.page_url, p.image_url, p.page_host, p.image_host, d.caption, d.caption_kind, d.split,
            d.cluster_id, t.width_px, t.height_px, t.format, f.x0_px, f.y0_px, f.x1_px, f.y1_px, f.points_px, f.score,
            f.face_px, f.roll_deg, f.yaw_deg, f.pitch_deg, f.sharpness, f.brightness, t.phash, t.detector, p.source,
-           i.raw_shard, i.raw_offset, i.raw_bytes
+           i.raw_shard, i.raw_offset, i.raw_bytes, d.clip_similarity
     FROM new_decisions d JOIN pairs p ON p.row_id = d.row_id JOIN images i ON i.url_id = p.url_id
     JOIN pictures t ON t.image_id = i.image_id JOIN faces f ON f.image_id = i.image_id AND f.face_index = 0
     WHERE d.kept"""

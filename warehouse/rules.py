@@ -7,6 +7,7 @@ settled among survivors (see `decide`). A predicate must be TRUE to pass; unknow
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 
 import duckdb
@@ -20,6 +21,7 @@ from warehouse.schema import CAPTION_RANKING, Reason
 from warehouse.splits import keep_sides, split_sql
 
 __all__ = ["RULES", "Rule", "RuleParameters", "decide"]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ RULES = (
     Rule("transfer", Reason.INTERNAL_ERROR, "status = 'ok'", "image_reason"),
     Rule("decoded", Reason.INTERNAL_ERROR, "detector IS NOT NULL AND picture_reason IS NULL", "picture_reason"),
     Rule("picture_side", Reason.TOO_SMALL, "least(width_px, height_px) >= {min_side_px}"),
+    Rule(
+        "image_type",
+        Reason.IMAGE_TYPE,
+        "{image_type} = 'any' OR coalesce((flatness >= {drawing_flatness}) = ({image_type} = 'drawing'), true)",
+    ),
     Rule("blocked", Reason.BLOCKED, "NOT blocked"),
     Rule("nsfw", Reason.NSFW, "{allow_nsfw} OR NOT nsfw"),
     Rule("minor", Reason.MINOR, "{allow_minors} OR NOT minor"),
@@ -63,6 +70,7 @@ RULES = (
     Rule("caption_words", Reason.CAPTION_TOO_SHORT, "words >= {min_caption_words}"),
     Rule("caption_language", Reason.CAPTION_LANGUAGE, "len({languages}) = 0 OR list_contains({languages}, language)"),
     Rule("caption_person", Reason.NO_PERSON_MENTIONED, "NOT {need_person} OR person"),
+    Rule("clip_similarity", Reason.CLIP_SIMILARITY, "coalesce(clip_similarity >= {min_clip_similarity}, true)"),
 )
 
 
@@ -79,8 +87,8 @@ def decide(
 ) -> int:
     """Temporary table `new_decisions` (schema.DECISIONS) over the views' current rows; how many people were told apart.
 
-    Reads `pairs captions consent images pictures faces decisions` as they stand in the open transaction; `release` is
-    the number that new pictures count as first seen in. `vectors`: embeddings of faces that are at hand.
+    Reads `pairs captions consent images pictures faces similarities decisions` as they stand in the open transaction;
+    `release` is the number that new pictures count as first seen in. `vectors`: embeddings of faces that are at hand.
     """
     captions.choose_captions(con, parameters.min_caption_words, parameters.max_caption_chars)
     content.judge_content(con, parameters)
@@ -94,6 +102,7 @@ def decide(
     near = dedup.Nearness(parameters.near_duplicate_bits, parameters.near_face_bits, parameters.min_face_likeness)
     dedup.find_clusters(con, near)
     _judge(con, parameters)
+    _warn_of_unmeasured(con, parameters)
     keep_sides(con, parameters.val_share, parameters.test_share, bool(vectors.by_model) or told_before(con))
     people = find_people(con, vectors, parameters)
     _settle_duplicates(con, parameters)
@@ -112,9 +121,10 @@ def _judge(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
         WITH candidates AS (
             SELECT p.row_id, c.allowed, c.reason AS consent_reason, i.status, i.reason AS image_reason, i.image_id,
                    t.detector, t.reason AS picture_reason, t.width_px, t.height_px, t.face_count,
-                   f.score, f.face_px, f.yaw_deg, f.roll_deg, f.sharpness, x.blocked, x.nsfw, x.minor,
+                   f.score, f.face_px, f.yaw_deg, f.roll_deg, f.sharpness, f.flatness, x.blocked, x.nsfw, x.minor,
                    {caption} AS caption, k.kind AS caption_kind, k.rank AS caption_rank, k.boilerplate, k.words,
-                   {language} AS language, {person} AS person, {cluster} AS cluster_id, p.image_host
+                   {language} AS language, {person} AS person, {cluster} AS cluster_id, p.image_host,
+                   s.similarity AS clip_similarity
             FROM pairs p
             LEFT JOIN consent c ON c.row_id = p.row_id
             LEFT JOIN images i ON i.url_id = p.url_id
@@ -122,10 +132,25 @@ def _judge(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
             LEFT JOIN faces f ON f.image_id = i.image_id AND f.face_index = 0
             LEFT JOIN chosen_captions k ON k.row_id = p.row_id
             LEFT JOIN content x ON x.row_id = p.row_id
-            LEFT JOIN clusters u ON u.image_id = i.image_id)
-        SELECT row_id, image_id, CASE {whens} ELSE '{Reason.KEPT.value}' END AS reason,
+            LEFT JOIN clusters u ON u.image_id = i.image_id
+            LEFT JOIN (SELECT * FROM similarities WHERE model = {quoted(parameters.clip_model)}) s
+                ON s.image_id = i.image_id AND s.caption_id = k.caption_id)
+        SELECT row_id, image_id, CASE {whens} ELSE '{Reason.KEPT.value}' END AS reason, clip_similarity,
                caption, caption_kind, caption_rank, cluster_id, image_host, width_px::BIGINT * height_px AS pixels
         FROM candidates""")
+
+
+def _warn_of_unmeasured(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
+    """A threshold says nothing about pairs without a similarity: the user should know how many pass for that."""
+    if parameters.min_clip_similarity <= -1:
+        return
+    row = con.execute("SELECT count(*) FROM judged WHERE reason = 'kept' AND clip_similarity IS NULL").fetchone()
+    if row and row[0]:
+        _LOG.warning(
+            "min_clip_similarity=%g: %d pairs have no similarity and pass (build with --clip MODEL:PRETRAINED)",
+            parameters.min_clip_similarity,
+            row[0],
+        )
 
 
 def _settle_duplicates(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
@@ -162,7 +187,7 @@ def _settle_duplicates(con: duckdb.DuckDBPyConnection, parameters: RuleParameter
             FROM counted JOIN judged USING (row_id) LEFT JOIN of_people USING (row_id)
             WHERE coalesce(of_host <= {host_cap}, true) AND coalesce(of_person <= {person_cap}, true)),
         settled AS (
-            SELECT j.row_id, j.caption, j.caption_kind, j.cluster_id, j.image_host, q.leader_home,
+            SELECT j.row_id, j.caption, j.caption_kind, j.cluster_id, j.image_host, j.clip_similarity, q.leader_home,
                    coalesce(h.home_id, j.cluster_id) AS own_home,
                    CASE WHEN s.copy > 1 THEN '{Reason.DUPLICATE_IMAGE.value}'
                         WHEN d.nth > 1 THEN '{Reason.NEAR_DUPLICATE_IMAGE.value}'
@@ -174,6 +199,6 @@ def _settle_duplicates(con: duckdb.DuckDBPyConnection, parameters: RuleParameter
             LEFT JOIN counted c USING (row_id) LEFT JOIN of_people o USING (row_id) LEFT JOIN captioned k USING (row_id)
             LEFT JOIN homes h ON h.image_id = j.image_id LEFT JOIN people q ON q.image_id = j.image_id)
         SELECT row_id, reason = 'kept' AS kept, reason, caption, caption_kind, cluster_id,
-               coalesce(own.split, theirs.split, {split}) AS split, image_host
+               coalesce(own.split, theirs.split, {split}) AS split, image_host, clip_similarity
         FROM settled LEFT JOIN sides own ON own.home_id = own_home
         LEFT JOIN sides theirs ON theirs.home_id = leader_home""")

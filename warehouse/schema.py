@@ -85,6 +85,7 @@ class Reason(StrEnum):
     TRUNCATED_IMAGE = "truncated_image"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_SMALL = "too_small"
+    IMAGE_TYPE = "image_type"
     # content, by what texts and addresses say
     BLOCKED = "blocked"
     NSFW = "nsfw"
@@ -102,6 +103,7 @@ class Reason(StrEnum):
     CAPTION_TOO_SHORT = "caption_too_short"
     CAPTION_LANGUAGE = "caption_language"
     NO_PERSON_MENTIONED = "no_person_mentioned"
+    CLIP_SIMILARITY = "clip_similarity"
     # among rows
     DUPLICATE_IMAGE = "duplicate_image"
     NEAR_DUPLICATE_IMAGE = "near_duplicate_image"
@@ -269,6 +271,7 @@ FACES = _schema(
     # Of the largest face, to tell copies of one photograph; null for other faces, small ones and older formats.
     ("face_phash", _S, True),  # 16 hex digits
     ("face_thumb", pa.binary(), True),  # 16 x 16 grey values, row by row
+    ("flatness", _F32, True),  # share of flat colour in the aligned face, 0..1; null in rows of older formats
 )
 
 # Biometric data, made only when asked for: files of their own that expire, not a table of the lake, never in shards.
@@ -278,6 +281,15 @@ EMBEDDINGS = _schema(
     ("embedding", pa.list_(_F32)),  # unit length; its width is the model's
     ("model", _S),  # name and sha256 prefix
     ("expires_at", _TIME),
+)
+
+# How well a caption fits the aligned face of a picture (its largest), made only when asked for. One row per picture and
+# text: pages that show both share it.
+SIMILARITIES = _schema(
+    ("image_id", _S),
+    ("caption_id", _S),  # of the cleaned text, see captions.caption_id_sql
+    ("model", _S),  # name, sha256 prefix of the weights, hash of the configuration
+    ("similarity", _F32),  # cosine, -1..1
 )
 
 # What was decided about each pair, with the caption that was chosen and the split of its duplicate cluster.
@@ -290,6 +302,7 @@ DECISIONS = _schema(
     ("cluster_id", _S, True),
     ("split", _S, True),
     ("image_host", _S, True),  # of the pair, so that a question by host is a scan of one table
+    ("clip_similarity", _F32, True),  # of face and caption; null where nobody has measured it
 )
 
 # The kept pairs, joined once at publish, so that a question about the corpus is a scan of one table.
@@ -325,6 +338,7 @@ CORPUS = _schema(
     ("raw_shard", _S),
     ("raw_offset", _I64),
     ("raw_bytes", _I64),
+    ("clip_similarity", _F32, True),
 )
 
 # The ledger of what was read: one row per unit (a file, a site) of a crawl that was published.

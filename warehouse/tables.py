@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LAKE = "lake"  # the name under which every connection of ours attaches the catalogue
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _PARENT_EXTRA = "crawl VARCHAR NOT NULL, digest UBIGINT NOT NULL"
 _GENERATION = "coalesce(try_cast(regexp_extract(crawl, 'g([0-9]+)$', 1) AS INTEGER), 0)"
 _RELEASE_EXTRA = "release_from BIGINT NOT NULL, release_to BIGINT"
@@ -53,6 +53,8 @@ class Unit:
     passing: bool = False  # rows have a `reason` that may be one of schema.PASSING
     # Columns that are no news either where the reason passes: 502 today, 503 tomorrow.
     loose: frozenset[str] = field(default_factory=frozenset)
+    # Made beside the crawls when asked for, and filled in later: read from the files that `publish` is given.
+    optional: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -105,6 +107,7 @@ UNITS = (
         loose=frozenset({"http_status"}),
     ),
     Unit("pictures", "image_id", "faces", ".pictures", "faces", ".faces", ("face_index",)),
+    Unit("similarities", "image_id, caption_id, model", "similarity", "", optional=True),
 )
 # Of a whole crawl, not of a part: `suffix` is then a pattern of files in `folder`.
 NOTES = (
@@ -148,10 +151,10 @@ _FACES_OF_2 = ("occlusion FLOAT", "padded_share FLOAT", "face_phash VARCHAR", "f
 _STAGES = (
     ("consent", "robots_txt", "taken_down"),
     ("transfer", "bad_address", "internal_error"),
-    ("picture", "not_an_image", "too_small"),
+    ("picture", "not_an_image", "image_type"),
     ("content", "blocked", "minor"),
     ("face", "no_face", "face_blurred"),
-    ("caption", "no_caption", "no_person_mentioned"),
+    ("caption", "no_caption", "clip_similarity"),
     ("duplicate", "duplicate_image", "near_duplicate_image"),
     ("cap", "host_cap", "caption_cap"),
 )
@@ -223,6 +226,12 @@ def migration(version: int) -> list[str]:
 
     Rows keep their values. New columns of a table come last there, so nothing may be inserted by position.
     """
+    if version == 3:
+        return [
+            f"ALTER TABLE {LAKE}.history.faces ADD COLUMN flatness FLOAT",
+            f"ALTER TABLE {LAKE}.history.decisions ADD COLUMN clip_similarity FLOAT",
+            f"ALTER TABLE {LAKE}.history.corpus ADD COLUMN clip_similarity FLOAT",
+        ]
     if version == 2:
         return [
             f"ALTER TABLE {LAKE}.history.decisions ADD COLUMN image_host VARCHAR",

@@ -23,6 +23,8 @@ GROUPS = {
     "caption_kind": "coalesce(a.caption_kind, b.caption_kind)",
     "brightness": "CASE WHEN f.brightness < 80 THEN 'dark' WHEN f.brightness < 160 THEN 'medium' ELSE 'bright' END",
     "pose": "CASE WHEN abs(f.yaw_deg) < 15 THEN 'frontal' WHEN abs(f.yaw_deg) < 45 THEN 'turned' ELSE 'profile' END",
+    "image_type": f"CASE WHEN f.flatness >= {RuleParameters().drawing_flatness} THEN 'drawing' "
+    "WHEN f.flatness IS NOT NULL THEN 'photo' END",
     "face_size": "CASE WHEN f.face_px < 64 THEN 'under 64' WHEN f.face_px < 128 THEN '64-127' ELSE '128 and more' END",
 }
 

@@ -70,6 +70,14 @@ def build(
     provider: Annotated[
         str, typer.Option(help="onnxruntime's, for InsightFace, e.g. CUDAExecutionProvider.")
     ] = "CPUExecutionProvider",
+    clip: Annotated[
+        str,
+        typer.Option(
+            help="Measure how well captions fit faces by this CLIP of open_clip: MODEL:PRETRAINED, such as "
+            "ViT-B-32:laion2b_s34b_b79k or ViT-B-32:weights.safetensors (rule min_clip_similarity)."
+        ),
+    ] = "",
+    clip_device: Annotated[str, typer.Option(help="torch's, for --clip, e.g. cuda.")] = "cpu",
     catalog: Annotated[
         str,
         typer.Option(
@@ -117,6 +125,8 @@ def build(
         embed=embed,
         embed_days=embed_days,
         provider=provider,
+        clip=clip,
+        clip_device=clip_device,
         catalog=catalog,
         rules=parse_settings(RuleParameters, rule or []),
         samples_per_shard=samples_per_shard,

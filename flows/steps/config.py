@@ -38,6 +38,8 @@ class BuildConfig:
     refusal_limit: so many pictures of a host refused in a row end the asking there.
     embed, embed_days: make face embeddings (biometric data, off by default), which are deleted after so many days.
     provider: onnxruntime's, for InsightFace; another one never takes its place.
+    clip, clip_device: `MODEL:PRETRAINED` of open_clip, which then measures how well captions fit faces, on this device
+        of torch; empty: nothing is measured.
     catalog: `postgres://user@host/database` for the catalogue of a new root; empty: as the root has it, else SQLite.
     """
 
@@ -66,6 +68,8 @@ class BuildConfig:
     embed: bool = False
     embed_days: int = 30
     provider: str = "CPUExecutionProvider"
+    clip: str = ""
+    clip_device: str = "cpu"
     catalog: str = ""
     rules: RuleParameters = dataclasses.field(default_factory=RuleParameters)
     samples_per_shard: int = 1_000

@@ -229,12 +229,17 @@ def embed(job: PartJob) -> bool:
     return embed_part(job.part, path, pack=job.pack, provider=job.provider, embed_days=job.embed_days)
 
 
-def publish(layout: Layout, crawl: Path, config: BuildConfig, run_id: str) -> Release:
-    """Curate everything in the lake and this crawl, and publish it; the release that is there if nothing is new."""
+def publish(
+    layout: Layout, crawl: Path, config: BuildConfig, run_id: str, similarities: Sequence[Path] = ()
+) -> Release:
+    """Curate everything in the lake and this crawl, and publish it; the release that is there if nothing is new.
+
+    `similarities`: files of how well captions fit faces.
+    """
     from warehouse.publish import publish as run
 
     settings = {**asdict(config), "root": ""}  # where a root lies is no part of what was built
     provenance = {"run_id": run_id, "code_version": version("gptface"), "config": settings}
-    release = run(layout.root, [crawl], config.rules, provenance)
+    release = run(layout.root, [crawl], config.rules, provenance, similarities=similarities)
     logger.info("release %d: %d of %d pairs kept", release.number, release.kept, release.pairs)
     return release

@@ -42,7 +42,7 @@ class DetectStats:
 
 
 @dataclass(frozen=True)
-class _Member:
+class Member:
     """Where the bytes of one picture lie in the raw shard."""
 
     image_id: str
@@ -99,7 +99,8 @@ def detect_part(
                 vectors.add(found.picture["image_id"], found.crops)
     pictures.sort(key=lambda row: row["image_id"])
     faces.sort(key=lambda row: (row["image_id"], row["face_index"]))
-    vectors_path.unlink(missing_ok=True)  # of other faces than those that follow
+    for stale in (vectors_path, *(crawl_dir / "similarity").glob(f"{part:05d}.*.parquet")):
+        stale.unlink(missing_ok=True)  # of other faces than those that follow
     if vectors is not None:
         vectors.write(vectors_path)
     write_table(faces_path, faces, FACES)
@@ -148,14 +149,14 @@ def embed_stored_faces(
         faces.setdefault(row["image_id"], []).append(row)
     settle_worker()
     shown = [member for member in _members(part, crawl_dir) if member.image_id in faces]
-    for image_id, data in _read(crawl_dir / "images" / f"{part:05d}.tar", shown):
+    for image_id, data in read_members(crawl_dir / "images" / f"{part:05d}.tar", shown):
         vectors.add(image_id, crops_again(data, faces[image_id], max_pixels))
     return vectors
 
 
-def _examine(tar: Path, members: list[_Member], detector: Detector, max_pixels: int, batch: int) -> Iterator[Examined]:
+def _examine(tar: Path, members: list[Member], detector: Detector, max_pixels: int, batch: int) -> Iterator[Examined]:
     """What is told about each picture of a raw shard, `batch` pictures at a time."""
-    items = _read(tar, members)
+    items = read_members(tar, members)
     while some := list(itertools.islice(items, batch)):
         yield from examine_many(some, detector, max_pixels)
 
@@ -166,7 +167,7 @@ def _vectors(pack: str, models_root: Path | None, provider: str, days: int) -> E
     return EmbeddingRows(Embedder(pack, models_root, provider), days)
 
 
-def _members(part: int, crawl_dir: Path) -> list[_Member]:
+def _members(part: int, crawl_dir: Path) -> list[Member]:
     """The distinct pictures of a raw shard, in the order in which they lie there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -178,16 +179,16 @@ def _members(part: int, crawl_dir: Path) -> list[_Member]:
         table = pq.read_table(path, columns=["status", "image_id", "raw_shard", "raw_offset", "raw_bytes"])
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path} is damaged: {_mend(path)}") from error
-    members: dict[str, _Member] = {}
+    members: dict[str, Member] = {}
     # A picture that an earlier crawl has keeps its place in that one's shard, and was looked at there.
     own = f"/{path.with_suffix('.tar').as_posix()}"
     rows = [row for row in table.to_pylist() if row["status"] == Status.OK and own.endswith(f"/{row['raw_shard']}")]
     for row in sorted(rows, key=lambda row: row["raw_offset"]):
-        members.setdefault(row["image_id"], _Member(row["image_id"], row["raw_offset"], row["raw_bytes"]))
+        members.setdefault(row["image_id"], Member(row["image_id"], row["raw_offset"], row["raw_bytes"]))
     return list(members.values())
 
 
-def _read(tar: Path, members: list[_Member]) -> Iterator[tuple[str, bytes]]:
+def read_members(tar: Path, members: list[Member]) -> Iterator[tuple[str, bytes]]:
     """Image id and bytes of each member; the bytes are checked against their sha256."""
     if not tar.is_file():
         raise InputError(f"{tar} is missing: {_mend(tar)}")
@@ -206,7 +207,7 @@ def _mend(path: Path) -> str:
     return f"remove {path.with_name(path.stem + '_stats.json')} and run the build again, it is then downloaded anew"
 
 
-def _finished(pictures: Path, faces: Path, members: list[_Member], description: str) -> list[Row] | None:
+def _finished(pictures: Path, faces: Path, members: list[Member], description: str) -> list[Row] | None:
     """Rows of a finished part (reason and face_count), or None where it must be made (again)."""
     import pyarrow as pa
     import pyarrow.parquet as pq

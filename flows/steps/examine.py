@@ -14,6 +14,7 @@ from gptface_core.faces.align import arcface_crop, padded_share
 from gptface_core.faces.decode import MAX_PIXELS, REDUCTIONS, Picture, Undecodable, decode_upright
 from gptface_core.faces.detector import Detector, Face, detect_many, make_faces
 from gptface_core.faces.facehash import MIN_FACE_PX, face_fingerprint
+from gptface_core.faces.flatness import flatness
 from gptface_core.faces.occlusion import occlusion_hint
 from gptface_core.faces.phash import perceptual_hash
 from gptface_core.faces.quality import MEASURE_PX, measure_face
@@ -166,4 +167,5 @@ def _face_row(image_id: str, index: int, picture: Picture, face: Face, crop: NDA
         "padded_share": padded_share(face.points, picture.width_px, picture.height_px),
         "face_phash": phash,
         "face_thumb": thumb,
+        "flatness": flatness(crop),
     }

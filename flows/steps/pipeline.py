@@ -10,14 +10,17 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crawler.errors import InputError
-from flows.steps import crawl, kept_out, model, sample, shard
+from flows.steps import crawl, kept_out, model, sample, shard, similarity
 from flows.steps.config import BuildConfig, EvaluateConfig, TrainConfig
 from flows.steps.layout import Layout, discard_unplanned, is_published, mark_published, prepare_root
 from flows.steps.runner import Runner
 from flows.steps.runs import recorded
+
+if TYPE_CHECKING:
+    from gptface_core.clip import ClipWeights
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +78,7 @@ class EvaluateSummary:
 
 
 def build(config: BuildConfig, runner: Runner) -> BuildSummary:
-    """Source to release and shards: plan, consent, download, detect, publish (which curates), shard.
+    """Source to release and shards: plan, consent, download, detect, compare, publish (which curates), shard.
 
     Raises InputError for what a user can mend (an unreachable or empty source, a locked root) and OSError where the
     root can't be written; the root then holds what it held before, plus finished parts that a next run takes up.
@@ -84,6 +87,7 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
 
     started = time.monotonic()
     detector = crawl.resolve_detector(config)
+    weights = similarity.find_weights(config)
     layout = prepare_root(Path(config.root))
     asked = config.source
     with root_lock(layout.root), sample.served(config) as (config, web):
@@ -100,7 +104,9 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
                 _fetch(config, layout, folder, detector, runner)
             if missing := crawl.embed_jobs(config, layout):
                 runner.map("embed", crawl.embed, missing)
-            release = runner.step("publish", crawl.publish, layout, folder, config, run.run_id)
+            measured = _measure(config, layout, folder, weights, runner) if weights else []
+            told = similarity.told(config, weights) if weights else config
+            release = runner.step("publish", crawl.publish, layout, folder, told, run.run_id, measured)
             mark_published(folder, release.number)
             shards = shard.write_shards(layout, release.number, config.samples_per_shard, runner)
             labels = runner.step("labels", sample.write_labels, layout, release.number, web) if web else None
@@ -146,6 +152,15 @@ def _fetch(config: BuildConfig, layout: Layout, folder: Path, detector: str, run
     crawl.fetch(folder, jobs, runner)
     runner.step("taken down", kept_out.drop_taken_down, layout, folder)
     runner.map("detect", crawl.detect, jobs)
+
+
+def _measure(config: BuildConfig, layout: Layout, folder: Path, weights: ClipWeights, runner: Runner) -> list[Path]:
+    """Compare captions with faces where that was not done yet; the files of all similarities by this model."""
+    crawls = [each for each in layout.crawls() if is_published(each) or each == folder]
+    jobs = similarity.jobs(config, crawls, weights)
+    if jobs:
+        runner.map("clip", similarity.measure_part, jobs)
+    return similarity.files(jobs)
 
 
 def _extract(units: list[crawl.UnitJob], runner: Runner) -> None:

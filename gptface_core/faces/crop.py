@@ -29,10 +29,15 @@ def encode_crop(
     Raises:
         InputError: the bytes do not decode (they did at detection, so they have changed since).
     """
+    return encode_jpeg(cut_crop(data, points, size_px, max_pixels), quality)
+
+
+def cut_crop(data: bytes, points: ArrayLike, size_px: int = CROP_PX, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """The same crop as it is before encoding, uint8 (size_px, size_px, 3) RGB."""
     picture = decode_upright(data, max_pixels, reduction=crop_reduction(points, size_px))
     if isinstance(picture, Undecodable):
         raise InputError(f"a picture of the corpus no longer decodes ({picture.reason}: {picture.detail})")
-    return encode_jpeg(align_crop(picture.rgb, picture.from_full(points_array(points)), size_px), quality)
+    return align_crop(picture.rgb, picture.from_full(points_array(points)), size_px)
 
 
 def crop_reduction(points: ArrayLike, size_px: int = CROP_PX) -> int:

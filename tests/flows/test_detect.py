@@ -103,6 +103,7 @@ def test_one_row_per_distinct_picture_with_its_faces_or_a_reason(tmp_path: Path)
     for face in faces.to_pylist():
         assert len(face["points_px"]) == 10 and face["face_index"] == 0
         assert 0 <= face["x0_px"] < face["x1_px"] <= 256 and face["face_px"] > 64 and face["sharpness"] > 0
+        assert 0 <= face["flatness"] < 0.35  # shaded, with noise
     assert (stats.pictures, stats.decoded, stats.with_one_face, stats.faces) == (5, 3, 3, 3)
     assert sorted(path.name for path in (crawl / "faces").iterdir()) == [
         "00000.faces.parquet",

@@ -34,6 +34,7 @@ class Shot:
     score: float = 0.9
     face_px: float = 100.0
     yaw_deg: float = 1.5
+    flatness: float | None = None
     phash: str | None = None  # default: far from every other
     fetched: dt.datetime = FETCHED
     detector: str = "test 1"
@@ -129,7 +130,12 @@ def _face(shot: Shot, index: int) -> dict[str, Any]:
     )
     row: dict[str, Any] = dict.fromkeys(numbers, 1.5)
     row |= {"image_id": shot.image_id, "face_index": index, "points_px": [1.0, 2.0] * 5}
-    return row | {"score": shot.score, "face_px": shot.face_px - index, "yaw_deg": shot.yaw_deg}
+    return row | {
+        "score": shot.score,
+        "face_px": shot.face_px - index,
+        "yaw_deg": shot.yaw_deg,
+        "flatness": shot.flatness,
+    }
 
 
 @dataclass(frozen=True)

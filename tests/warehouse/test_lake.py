@@ -18,6 +18,7 @@ from literal_crawls import Shot, Visit, write_crawl
 
 from warehouse import connect, lake
 from warehouse.errors import InputError
+from warehouse.parameters import RuleParameters
 from warehouse.publish import publish
 from warehouse.register import register
 
@@ -99,6 +100,27 @@ def test_a_lake_of_the_first_format_is_brought_up_and_goes_on(tmp_path: Path) ->
         assert con.execute("SELECT unit, release FROM sources ORDER BY crawl").fetchall()[0] == ("list:test", 1)
     with connect(tmp_path, at=1) as con:
         assert con.execute("SELECT count(*) FROM corpus").fetchone() == (1,)
+
+
+def test_a_lake_of_the_format_before_gets_what_is_new_and_keeps_its_rows(tmp_path: Path) -> None:
+    crawl = write_crawl(tmp_path / "raw/x/g000", [Shot("a"), Shot("b")])
+    publish(tmp_path, [crawl])
+    with connect(tmp_path, read_only=False) as con:  # as version 3 had it
+        con.execute("DROP TABLE history.similarities")
+        con.execute("DROP VIEW similarities")
+        for table, column in (("faces", "flatness"), ("decisions", "clip_similarity"), ("corpus", "clip_similarity")):
+            con.execute(f"ALTER TABLE history.{table} DROP COLUMN {column}")
+        con.execute("UPDATE lake_format SET version = 3")
+    with connect(tmp_path) as con:
+        assert con.execute("SELECT version FROM lake_format").fetchall() == [(lake.tables.FORMAT_VERSION,)]
+        assert con.execute("SELECT count(*), count(clip_similarity) FROM corpus").fetchone() == (2, 0)
+        assert con.execute("SELECT count(*), count(flatness) FROM faces").fetchone() == (2, 0)
+        assert con.execute("SELECT count(*) FROM similarities").fetchone() == (0,)
+    # Faces parts of older versions have no flatness: such a face is of no known type, and passes.
+    path = crawl / "faces/00000.faces.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["flatness"]), path)
+    release = publish(tmp_path, [crawl], RuleParameters(image_type="photo"))
+    assert (release.number, release.kept) == (2, 2)
 
 
 @pytest.mark.e2e

@@ -82,6 +82,23 @@ def test_a_host_gives_at_most_its_cap_and_always_the_same(tmp_path: Path) -> Non
     assert reasons_by(tmp_path / "b", RuleParameters(max_per_host=2)) == first
 
 
+@pytest.mark.parametrize(
+    ("image_type", "reasons"),
+    [
+        ("any", {"photo": "kept", "drawing": "kept", "unknown": "kept"}),
+        ("photo", {"photo": "kept", "drawing": "image_type", "unknown": "kept"}),
+        ("drawing", {"photo": "image_type", "drawing": "kept", "unknown": "kept"}),
+    ],
+)
+def test_drawings_or_photographs_can_be_left_out(tmp_path: Path, image_type: str, reasons: dict[str, str]) -> None:
+    shots = [Shot("photo", flatness=0.05), Shot("drawing", flatness=0.9), Shot("unknown")]
+    crawl = write_crawl(tmp_path / "raw/test/g000", shots)
+    publish(tmp_path, [crawl], RuleParameters(image_type=image_type))
+    with connect(tmp_path) as con:
+        found = dict(con.execute("SELECT image_url, reason FROM decisions JOIN pairs USING (row_id)").fetchall())
+    assert {shot.name: found[shot.image_url] for shot in shots} == reasons
+
+
 def test_near_identical_captions_are_kept_up_to_their_cap(tmp_path: Path) -> None:
     texts = ["A smiling woman, photo 17", "a  Smiling woman (photo 18)", "A smiling woman photo", "A smiling man in 17"]
     shots = [Shot(f"s{i}", captions=(("alt", text),)) for i, text in enumerate(texts)]
@@ -111,6 +128,7 @@ def test_pose_and_sharpness_are_rules(tmp_path: Path) -> None:
         {"max_per_host": -1},
         {"allow_minors": 1},
         {"blocklist": 3},
+        {"image_type": "cartoon"},
         {"min_face_px": 64.5},
     ],
 )

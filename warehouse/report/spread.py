@@ -10,6 +10,9 @@ import duckdb
 from warehouse.report.card import read_languages
 from warehouse.report.data import Histogram, histogram
 
+_SIMILAR = """
+    SELECT i.image_id, d.clip_similarity AS x
+    FROM decisions d JOIN pairs p USING (row_id) JOIN images i USING (url_id)"""
 _HOSTS = 12
 _LANGUAGES = 10
 _MOST_COPIES = 5
@@ -75,6 +78,12 @@ def _histograms(con: duckdb.DuckDBPyConnection, rules: dict[str, Any]) -> tuple[
         ("Brightness", "of 255", "brightness", None),
     )
     found = [histogram(con, title, unit, faces.format(column), limit) for title, unit, column, limit in wanted]
+    flat_from = rules.get("drawing_flatness") if rules.get("image_type", "any") != "any" else None
+    later = [
+        histogram(con, "Flat colour in the face", "of 1", faces.format("flatness"), flat_from),
+        histogram(con, "CLIP similarity of face and caption", "", _SIMILAR, _limit(rules, "min_clip_similarity", -1)),
+    ]
+    found += [each for each in later if each.found]  # older releases have none, nor builds without --clip
     return tuple(each for each in found if len(each.found) != 1)  # one bar says nothing: the detector gives no pose
 
 
