@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gptface_core.datasets.affectnet import load_affectnet
+from gptface_core.datasets.celeba import load_celeba
 from gptface_core.datasets.congress import TABLE, load_congress, people_in
 from gptface_core.datasets.faceset import FaceSet
 from gptface_core.datasets.fer2013 import load_fer2013
 from gptface_core.datasets.lfw import load_lfw
+from gptface_core.datasets.lfwa import load_lfwa
+from gptface_core.datasets.rafdb import load_rafdb
 from gptface_core.errors import InputError
 
 
@@ -22,6 +26,10 @@ LOADERS: Mapping[str, Callable[[Path], FaceSet]] = {
     "lfw": _lfw,
     "fer2013": load_fer2013,
     "congress": load_congress,
+    "celeba": load_celeba,
+    "lfwa": load_lfwa,
+    "rafdb": load_rafdb,
+    "affectnet": load_affectnet,
 }
 
 
