@@ -1,0 +1,301 @@
+"""A model and its baselines on real faces: `python -m bench.real_data MODEL --out results.json`.
+
+LFW attributes by person and FER2013 PrivateTest, each by the same code on the same pictures: most frequent class,
+HOG, the InsightFace embedding, the network with random initialisation (probe, and trained from scratch), an open_clip
+model trained contrastively on the same corpus (`bench.contrastive`), and the model itself (frozen probe, fine-tuned).
+Without MODEL, the network is the preset's, untrained.
+
+Parts are `SET:METHOD`; each is written to the results when it is done, and not run again unless --again. The table is
+printed in the end, and one line of JSON last. Fine-tuning takes hours on a CPU: --steps is its budget.
+
+Needs GPTFACE_TEST_DATA (lfw, fer2013) and GPTFACE_TEST_MODELS (insightface/models/{buffalo_sc,test_sc}).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench._env import cache_folder
+from bench._faces import data_folder
+from bench.corpus import corpus_detector
+from gptface_core.bundle import load_bundle
+from gptface_core.config import load_preset
+from gptface_core.datasets import align, load_faces, load_pictures
+from gptface_core.datasets.framing import find_points
+from gptface_core.datasets.twins import fingerprints, leaks
+from gptface_core.errors import InputError
+from gptface_core.evaluation.encoders import EmbeddingEncoder, FaceEncoder, HogEncoder, ModelEncoder
+from gptface_core.evaluation.finetune import FineTuning
+from gptface_core.evaluation.protocol import SEEDS, majority, probes, tuned
+from gptface_core.evaluation.published import PUBLISHED
+from gptface_core.evaluation.supervised import (
+    Attempt,
+    Problem,
+    attribute_problem,
+    compare,
+    expression_problem,
+    figures,
+)
+from gptface_core.evaluation.untrained import untrained_like, untrained_preset
+from gptface_core.files import write_text
+from gptface_core.image_tokenizer import PictureTokenizer
+from gptface_core.model import GPTFace
+
+logger = logging.getLogger("bench.real_data")
+SETS = ("fer2013", "lfw")
+METHODS = ("majority", "hog", "insightface", "random", "scratch", "contrastive", "model", "finetuned")
+NEEDS_MODEL = ("model", "finetuned")
+CALIBRATION_ROWS = 2048
+# Pairs whose difference is told with an interval: what the project claims.
+PAIRS = (
+    ("model", "random"),
+    ("finetuned", "scratch"),
+    ("model", "hog"),
+    ("model", "contrastive"),
+    ("model", "insightface"),
+)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    torch.set_num_threads(options.threads)
+    try:
+        parts = _chosen(options)
+        results = Results(options.out)
+        for name in parts:
+            if options.again or not results.has(name):
+                _run_part(name, options, results)
+        results.compare_pairs()
+    except InputError as error:
+        logger.error("%s", error)
+        return 2
+    print(results.table())
+    print(json.dumps(results.summary()))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", type=Path, help="folder of a trained GPTFace")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON file of the results; gone on with where it exists"
+    )
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--methods", default="", help=f"of {', '.join(METHODS)} (default: all that can be run)")
+    parser.add_argument("--fractions", default="1", help="shares of the training set for probes, e.g. 0.01,0.1,1")
+    parser.add_argument("--preset", default="mini", help="shape of the untrained network where there is no MODEL")
+    parser.add_argument("--contrastive", type=Path, help="folder that bench.contrastive wrote")
+    parser.add_argument("--steps", type=int, default=1000, help="of fine-tuning, and of training from scratch")
+    parser.add_argument("--tuning-seeds", type=int, default=1, help="fine-tunings, each with its own seed")
+    parser.add_argument("--learning-rate", type=float, default=FineTuning.learning_rate)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--again", action="store_true", help="run parts anew that the results have")
+    parser.add_argument("--cache", type=Path, default=cache_folder() / "faces", help="points, pictures, features")
+    return parser
+
+
+def _chosen(options: argparse.Namespace) -> list[str]:
+    """Parts by name, cheapest method first. Raises InputError for what does not exist or cannot be run."""
+    able = [
+        m for m in METHODS if (m not in NEEDS_MODEL or options.model) and (m != "contrastive" or options.contrastive)
+    ]
+    methods = options.methods.split(",") if options.methods else able
+    for given, known in ((options.sets.split(","), SETS), (methods, METHODS)):
+        if unknown := [name for name in given if name not in known]:
+            raise InputError(f"unknown {', '.join(unknown)}: choose from {', '.join(known)}")
+    if unable := [name for name in methods if name not in able]:
+        raise InputError(f"{', '.join(unable)} cannot be run: name a MODEL folder, or --contrastive FOLDER")
+    return [f"{name}:{method}" for method in METHODS if method in methods for name in options.sets.split(",")]
+
+
+class Task:
+    """One data set, framed, with what several methods need."""
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        self.options, self.cache = options, options.cache
+        self.source = load_faces(name, data_folder("GPTFACE_TEST_DATA", "data"))
+        self.faces = align(self.source, None if self.source.framed else corpus_detector(), self.cache)
+        self.problem: Problem = (expression_problem if self.faces.classes else attribute_problem)(self.faces)
+        self.test = self.faces.part("test")
+
+    def embedder(self) -> FaceEncoder:
+        from gptface_core.faces.embed import Embedder
+
+        root = data_folder("GPTFACE_TEST_MODELS", "models") / "insightface"
+        points = find_points(self.source, corpus_detector(), self.cache)
+        return EmbeddingEncoder(Embedder("test_sc", root), self.source, points)
+
+    @cached_property
+    def network(self) -> tuple[GPTFace, PictureTokenizer, str]:
+        """The network with random initialisation, its image tokenizer, and in words what that is."""
+        if self.options.model:
+            bundle = load_bundle(self.options.model)
+            return untrained_like(bundle), bundle.image, "random transformer, the model's image tokenizer"
+        preset = load_preset(self.options.preset)
+        rows = np.linspace(0, len(self.faces.part("train")) - 1, CALIBRATION_ROWS).astype(int)
+        pictures = load_pictures(self.faces.part("train").rows(np.unique(rows)), preset.tokenizer.image_px)
+        return *untrained_preset(preset, pictures), f"preset {self.options.preset}, transformer and tokenizer untrained"
+
+    def clean_rows(self) -> dict[str, Any]:
+        """Test rows without a look-alike in training, where there are some with one."""
+        prints = {split: fingerprints(self.source.part(split), self.cache) for split in ("train", "test")}
+        leaked = leaks(prints["train"], prints["test"])
+        rows = np.array([f"{self.source.name}/{item.id}" not in leaked for item in self.test.items])
+        return {} if rows.all() else {"without_look_alikes": rows}
+
+
+def _run_part(name: str, options: argparse.Namespace, results: Results) -> None:
+    set_name, method = name.split(":")
+    started = time.monotonic()
+    logger.info("part %s", name)
+    task = Task(set_name, options)
+    attempts = _attempts(task, method)
+    parts = task.clean_rows()
+    made = [figure for attempt in attempts for figure in figures(task.problem, task.test, attempt, parts)]
+    results.add(name, task, attempts, [asdict(figure) for figure in made], time.monotonic() - started)
+
+
+def _attempts(task: Task, method: str) -> list[Attempt]:
+    options = task.options
+    fractions = [float(share) for share in options.fractions.split(",")]
+    budget = FineTuning(steps=options.steps, learning_rate=options.learning_rate)
+    seeds = tuple(range(options.tuning_seeds))
+    if method == "majority":
+        return [majority(task.problem, task.faces)]
+    if method == "scratch":
+        model, tokenizer, what = task.network
+        made = tuned(task.problem, model.config, None, tokenizer, task.faces, budget, seeds=seeds, name="from scratch")
+        return [replace(made, details={**(made.details or {}), "network": what})]
+    if method == "finetuned":
+        bundle = load_bundle(options.model)
+        network = bundle.model.config, bundle.model, bundle.image
+        return [tuned(task.problem, *network, task.faces, budget, seeds=seeds)]
+    encoder, what = _encoder(task, method)
+    made_all = probes(task.problem, encoder, task.faces, fractions, SEEDS, task.cache)
+    return [replace(attempt, details={**(attempt.details or {}), "network": what}) for attempt in made_all]
+
+
+def _encoder(task: Task, method: str) -> tuple[FaceEncoder, str]:
+    """The encoder of a probe, and in words what it is."""
+    if method == "hog":
+        return HogEncoder(task.cache), "64 px grey, 1,764 numbers"
+    if method == "insightface":
+        encoder = task.embedder()
+        return encoder, encoder.key.split(" ")[0]
+    if method == "contrastive":
+        from bench.contrastive import ContrastiveEncoder
+
+        contrastive = ContrastiveEncoder(task.options.contrastive, task.cache)
+        return contrastive, contrastive.description
+    if method == "model":
+        bundle = load_bundle(task.options.model)
+        return ModelEncoder("GPTFace", bundle.model, bundle.image, task.cache), task.options.model.name
+    model, tokenizer, what = task.network
+    return ModelEncoder("random initialisation", model, tokenizer, task.cache), what
+
+
+class Results:
+    """The results file: `{"parts": {NAME: {"figures", "seconds", "commit", ...}}, "differences": {...}}`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = path.with_suffix(".predictions")
+        self.document: dict[str, Any] = {"parts": {}, "differences": {}}
+        if path.is_file():
+            try:
+                self.document = json.loads(path.read_text(encoding="utf-8"))
+                self.document["parts"].keys()
+            except (ValueError, KeyError, AttributeError) as error:
+                raise InputError(f"{path} is no results file ({error}): name another one") from error
+
+    def has(self, name: str) -> bool:
+        return name in self.document["parts"]
+
+    def add(
+        self, name: str, task: Task, attempts: Sequence[Attempt], made: Sequence[Mapping[str, Any]], seconds: float
+    ) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        whole = next((attempt for attempt in attempts if attempt.fraction == 1), attempts[-1])
+        np.save(self._predictions(name), whole.predicted)
+        self.document["parts"][name] = {
+            "figures": list(made),
+            "seconds": round(seconds, 1),
+            "model": task.options.model.name if task.options.model else None,
+            "commit": commit(),
+            "hardware": f"{platform.machine()}, {task.options.threads} thread(s)",
+        }
+        self._write()
+
+    def compare_pairs(self) -> None:
+        """Differences of the claimed pairs, both of whose parts are there, paired over the same draws of people."""
+        for set_name in SETS:
+            pairs = [pair for pair in PAIRS if all(self.has(f"{set_name}:{method}") for method in pair)]
+            if not pairs:
+                continue
+            faces = load_faces(set_name, data_folder("GPTFACE_TEST_DATA", "data")).part("test")
+            problem = (expression_problem if faces.classes else attribute_problem)(faces)
+            for first, second in pairs:
+                answers = [np.load(self._predictions(f"{set_name}:{method}")) for method in (first, second)]
+                if {answer.shape[1] for answer in answers} == {len(faces)}:
+                    difference = compare(problem, faces, answers[0], answers[1])
+                    self.document["differences"][f"{set_name}:{first}-{second}"] = difference
+        self._write()
+
+    def table(self) -> str:
+        """Rows of Markdown: set, method, metric, value in per cent with its interval, baseline; published ones last."""
+        rows = ["| set | method | metric | % | 95 % interval | constant |", "|---|---|---|---|---|---|"]
+        for name, part in self.document["parts"].items():
+            for f in part["figures"]:
+                interval = f"{100 * f['low']:.1f} to {100 * f['high']:.1f}"
+                share = f"{100 * f['value']:.2f} | {interval} | {100 * f['baseline']:.1f}"
+                rows.append(f"| {name.split(':')[0]} | {f['details']['method']} | {f['metric']} | {share} |")
+        rows += [f"| {p.data_set} | {p.method} | published ({p.source}) | {p.accuracy:.2f} | | |" for p in PUBLISHED]
+        for name, metrics in self.document["differences"].items():
+            for metric, d in metrics.items():
+                interval = f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}"
+                rows.append(f"| {name.replace(':', ' | ')} | {metric} | {100 * d['value']:+.2f} | {interval} | |")
+        return "\n".join(rows)
+
+    def summary(self) -> dict[str, Any]:
+        values = {
+            f"{name}:{figure['metric']}": round(figure["value"], 4)
+            for name, part in self.document["parts"].items()
+            for figure in part["figures"]
+        }
+        return {"bench": "real_data", "out": self.path.name, **values}
+
+    def _predictions(self, name: str) -> Path:
+        return self.folder / f"{name.replace(':', '-')}.npy"
+
+    def _write(self) -> None:
+        write_text(self.path, json.dumps(self.document, indent=1) + "\n")
+
+
+def commit() -> str:
+    """The checkout's commit, with + where files have changed since; empty outside of a checkout."""
+
+    def git(*words: str) -> str:
+        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+        return answer.stdout.strip()
+
+    head = git("rev-parse", "--short", "HEAD")
+    return head + ("+" if head and git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
