@@ -18,9 +18,8 @@ DRAWS = 1000
 
 def draw_weights(clusters: Sequence[str], rng: np.random.Generator, draws: int = DRAWS) -> Weights:
     """(draws, R): clusters drawn with replacement, as many as there are; a row counts as often as its cluster."""
-    _, cluster = np.unique(np.asarray(clusters), return_inverse=True)
-    count = int(cluster.max()) + 1 if len(cluster) else 0
-    times = rng.multinomial(count, np.full(count, 1 / max(count, 1)), size=draws)
+    names, cluster = np.unique(np.asarray(clusters), return_inverse=True)
+    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
     return times[:, cluster].astype(np.float32)
 
 

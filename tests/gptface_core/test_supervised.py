@@ -20,7 +20,6 @@ from gptface_core.evaluation.encoders import HogEncoder, ModelEncoder, cached_fe
 from gptface_core.evaluation.finetune import FineTuning
 from gptface_core.evaluation.linear import fit_column
 from gptface_core.evaluation.protocol import Parts, majority, probes, tuned
-from gptface_core.evaluation.resampling import draw_weights
 from gptface_core.evaluation.subgroups import by_subgroup
 from gptface_core.evaluation.supervised import (
     Attempt,
@@ -134,7 +133,6 @@ def test_an_interval_is_that_of_a_share_and_wider_where_rows_are_of_few_people()
     share = right.mean()
     assert widths["apart"] == pytest.approx(2 * 1.96 * math.sqrt(share * (1 - share) / 900), rel=0.15)
     assert widths["together"] == pytest.approx(2 * 1.96 * math.sqrt(share * (1 - share) / 30), rel=0.25)
-    assert draw_weights([], rng, 3).shape == (3, 0)
 
 
 def test_several_seeds_give_their_mean_and_deviation() -> None:
