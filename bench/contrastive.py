@@ -125,7 +125,7 @@ def _step(model: Any, optimizer: torch.optim.Optimizer, rgb: Pictures, text: Ten
     optimizer.step()
     with torch.no_grad():
         model.logit_scale.clamp_(0, math.log(100))  # as CLIP does
-    return float(loss)
+    return float(loss.detach())
 
 
 def _rate(step: int, steps: int) -> float:

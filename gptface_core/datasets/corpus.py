@@ -55,7 +55,9 @@ def select(sets: Sequence[FaceSet], folder: Path | None = None, max_bits: int = 
     """Training items without blanks and without any that is the same picture as a val or test item of any set."""
     prints = {faces.name: fingerprints(faces, folder) for faces in sets}
     held_out = joined({f.name: _of(f, prints[f.name], train=False) for f in sets})
-    parts, dropped, cluster = [], {}, {}
+    parts: list[FaceSet] = []
+    dropped: dict[str, dict[str, int]] = {}
+    cluster: dict[str, str] = {}
     for faces in sets:
         mine = _of(faces, prints[faces.name], train=True)
         leaked = leaks(held_out, mine, max_bits)

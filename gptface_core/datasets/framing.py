@@ -6,6 +6,7 @@ tight faces (FER2013) are taken as they are. Points are kept beside the data, so
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gptface_core.datasets.faceset import FaceItem, FaceSet
 from gptface_core.datasets.notes import note_each
@@ -21,6 +21,7 @@ from gptface_core.datasets.stores import CropStore
 from gptface_core.errors import InputError
 from gptface_core.faces.decode import Undecodable, decode_upright
 from gptface_core.faces.detector import Detector, Face
+from gptface_core.files import replacing
 from gptface_core.shards import Pictures
 
 logger = logging.getLogger(__name__)
@@ -75,22 +76,16 @@ def main_face(found: list[Face], shape: tuple[int, ...]) -> Face | None:
 
 
 def load_pictures(faces: FaceSet, size_px: int, folder: Path | None = None) -> Pictures:
-    """uint8 (R, size_px, size_px, 3) of a framed set, in its order; with a folder kept there and memory-mapped."""
+    """uint8 (R, size_px, size_px, 3) of a framed set, in its order; with a folder kept there for the same files."""
     if folder is None:
         return _stack(faces, size_px)
-    path = folder / f"{faces.name}-{size_px}px.npy"
-    listing = folder / f"{faces.name}-{size_px}px.txt"
-    files = [item.file for item in faces.items]
-    known = listing.read_text(encoding="utf-8").split("\n") if listing.is_file() else []
-    places = {file: place for place, file in enumerate(known)}
-    if not all(file in places for file in files):
-        folder.mkdir(parents=True, exist_ok=True)
-        listing.unlink(missing_ok=True)
-        np.save(path, _stack(faces, size_px))
-        listing.write_text("\n".join(files), encoding="utf-8")  # last: it marks the array as complete
-        places = {file: place for place, file in enumerate(files)}
-    stored: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r")
-    return np.asarray(stored[[places[file] for file in files]])
+    listing = "\n".join(item.file for item in faces.items)
+    digest = hashlib.blake2b(listing.encode(), digest_size=8).hexdigest()
+    path = folder / f"{faces.name}-{digest}-{size_px}px.npy"
+    if not path.is_file():
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, _stack(faces, size_px))
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def _stack(faces: FaceSet, size_px: int) -> Pictures:

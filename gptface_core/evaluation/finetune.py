@@ -107,12 +107,13 @@ def fine_tune(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        now = float(loss.detach())
         if on_step:
-            on_step(step, float(loss))
+            on_step(step, now)
         if step % config.validate_every == 0 or step == config.steps:
             seen = validation_loss(model, looked_at)
-            history.append({"step": step, "loss": float(loss), "validation_loss": seen})
-            logger.info("step %d of %d: loss %.4f, validation %.4f", step, config.steps, float(loss), seen)
+            history.append({"step": step, "loss": now, "validation_loss": seen})
+            logger.info("step %d of %d: loss %.4f, validation %.4f", step, config.steps, now, seen)
             if seen < best:
                 best, state = seen, {name: value.detach().clone() for name, value in model.state_dict().items()}
     if state:

@@ -193,11 +193,14 @@ def test_validation_chooses_the_strength_and_test_labels_are_never_looked_at() -
     first, second = (probes(problem, HogEncoder(), part)[0] for part in (faces, hidden))
     assert np.array_equal(first.predicted, second.predicted)
     rng = np.random.default_rng(0)
-    noise = [rng.standard_normal((60, 50)).astype(np.float32) for _ in range(3)]
-    labels = rng.integers(2, size=60), rng.integers(2, size=60)
-    fit = fit_column((noise[0], noise[1], noise[2]), labels)
-    assert fit.strength == 1e-5, "where nothing can be learnt, the strongest regularisation is best on validation"
-    assert fit_column((noise[0], noise[1], noise[2]), (np.full(60, UNKNOWN_CLASS), labels[1])).strength is None
+    noise = [rng.standard_normal((rows, 50)).astype(np.float32) for rows in (100, 2000, 10)]
+    labels = rng.integers(2, size=100), rng.integers(2, size=2000)
+    told = (noise[0][:, 0] > 0).astype(int), (noise[1][:, 0] > 0).astype(int)
+    strengths = [fit_column((noise[0], noise[1], noise[2]), truth).strength for truth in (labels, told)]
+    assert strengths[0] is not None and strengths[0] <= 1e-3, "nothing to learn: the strongest pull to zero is best"
+    assert strengths[1] is not None and strengths[1] >= 1e-2, "one feature tells all: the fit may use it"
+    unknown = np.full(100, UNKNOWN_CLASS), labels[1]
+    assert fit_column((noise[0], noise[1], noise[2]), unknown).strength is None
 
 
 def test_low_data_subsets_are_random_shares_by_seed() -> None:
