@@ -16,12 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
-import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ import torch
 
 from bench._env import cache_folder
 from bench._faces import data_folder
+from bench._results import Results
 from bench.corpus import corpus_detector
 from gptface_core.bundle import load_bundle
 from gptface_core.config import load_preset
@@ -41,17 +40,14 @@ from gptface_core.errors import InputError
 from gptface_core.evaluation.encoders import EmbeddingEncoder, FaceEncoder, HogEncoder, ModelEncoder
 from gptface_core.evaluation.finetune import FineTuning
 from gptface_core.evaluation.protocol import SEEDS, majority, probes, tuned
-from gptface_core.evaluation.published import PUBLISHED
 from gptface_core.evaluation.supervised import (
     Attempt,
     Problem,
     attribute_problem,
-    compare,
     expression_problem,
     figures,
 )
 from gptface_core.evaluation.untrained import untrained_like, untrained_preset
-from gptface_core.files import write_text
 from gptface_core.image_tokenizer import PictureTokenizer
 from gptface_core.model import GPTFace
 
@@ -80,7 +76,6 @@ def main(words: Sequence[str] | None = None) -> int:
         for name in parts:
             if options.again or not results.has(name):
                 _run_part(name, options, results)
-        results.compare_pairs()
     except InputError as error:
         logger.error("%s", error)
         return 2
@@ -167,7 +162,15 @@ def _run_part(name: str, options: argparse.Namespace, results: Results) -> None:
     attempts = _attempts(task, method)
     parts = task.clean_rows()
     made = [figure for attempt in attempts for figure in figures(task.problem, task.test, attempt, parts)]
-    results.add(name, task, attempts, [asdict(figure) for figure in made], time.monotonic() - started)
+    notes = {
+        "seconds": round(time.monotonic() - started, 1),
+        "model": options.model.name if options.model else None,
+        "threads": options.threads,
+    }
+    results.add(name, attempts, made, notes)
+    for pair in PAIRS:
+        if method in pair:
+            results.compare_pair(set_name, pair, task.problem, task.test)
 
 
 def _attempts(task: Task, method: str) -> list[Attempt]:
@@ -207,94 +210,6 @@ def _encoder(task: Task, method: str) -> tuple[FaceEncoder, str]:
         return ModelEncoder("GPTFace", bundle.model, bundle.image, task.cache), task.options.model.name
     model, tokenizer, what = task.network
     return ModelEncoder("random initialisation", model, tokenizer, task.cache), what
-
-
-class Results:
-    """The results file: `{"parts": {NAME: {"figures", "seconds", "commit", ...}}, "differences": {...}}`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.folder = path.with_suffix(".predictions")
-        self.document: dict[str, Any] = {"parts": {}, "differences": {}}
-        if path.is_file():
-            try:
-                self.document = json.loads(path.read_text(encoding="utf-8"))
-                self.document["parts"].keys()
-            except (ValueError, KeyError, AttributeError) as error:
-                raise InputError(f"{path} is no results file ({error}): name another one") from error
-
-    def has(self, name: str) -> bool:
-        return name in self.document["parts"]
-
-    def add(
-        self, name: str, task: Task, attempts: Sequence[Attempt], made: Sequence[Mapping[str, Any]], seconds: float
-    ) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        whole = next((attempt for attempt in attempts if attempt.fraction == 1), attempts[-1])
-        np.save(self._predictions(name), whole.predicted)
-        self.document["parts"][name] = {
-            "figures": list(made),
-            "seconds": round(seconds, 1),
-            "model": task.options.model.name if task.options.model else None,
-            "commit": commit(),
-            "hardware": f"{platform.machine()}, {task.options.threads} thread(s)",
-        }
-        self._write()
-
-    def compare_pairs(self) -> None:
-        """Differences of the claimed pairs, both of whose parts are there, paired over the same draws of people."""
-        for set_name in SETS:
-            pairs = [pair for pair in PAIRS if all(self.has(f"{set_name}:{method}") for method in pair)]
-            if not pairs:
-                continue
-            faces = load_faces(set_name, data_folder("GPTFACE_TEST_DATA", "data")).part("test")
-            problem = (expression_problem if faces.classes else attribute_problem)(faces)
-            for first, second in pairs:
-                answers = [np.load(self._predictions(f"{set_name}:{method}")) for method in (first, second)]
-                if {answer.shape[1] for answer in answers} == {len(faces)}:
-                    difference = compare(problem, faces, answers[0], answers[1])
-                    self.document["differences"][f"{set_name}:{first}-{second}"] = difference
-        self._write()
-
-    def table(self) -> str:
-        """Rows of Markdown: set, method, metric, value in per cent with its interval, baseline; published ones last."""
-        rows = ["| set | method | metric | % | 95 % interval | constant |", "|---|---|---|---|---|---|"]
-        for name, part in self.document["parts"].items():
-            for f in part["figures"]:
-                interval = f"{100 * f['low']:.1f} to {100 * f['high']:.1f}"
-                share = f"{100 * f['value']:.2f} | {interval} | {100 * f['baseline']:.1f}"
-                rows.append(f"| {name.split(':')[0]} | {f['details']['method']} | {f['metric']} | {share} |")
-        rows += [f"| {p.data_set} | {p.method} | published ({p.source}) | {p.accuracy:.2f} | | |" for p in PUBLISHED]
-        for name, metrics in self.document["differences"].items():
-            for metric, d in metrics.items():
-                interval = f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}"
-                rows.append(f"| {name.replace(':', ' | ')} | {metric} | {100 * d['value']:+.2f} | {interval} | |")
-        return "\n".join(rows)
-
-    def summary(self) -> dict[str, Any]:
-        values = {
-            f"{name}:{figure['metric']}": round(figure["value"], 4)
-            for name, part in self.document["parts"].items()
-            for figure in part["figures"]
-        }
-        return {"bench": "real_data", "out": self.path.name, **values}
-
-    def _predictions(self, name: str) -> Path:
-        return self.folder / f"{name.replace(':', '-')}.npy"
-
-    def _write(self) -> None:
-        write_text(self.path, json.dumps(self.document, indent=1) + "\n")
-
-
-def commit() -> str:
-    """The checkout's commit, with + where files have changed since; empty outside of a checkout."""
-
-    def git(*words: str) -> str:
-        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
-        return answer.stdout.strip()
-
-    head = git("rev-parse", "--short", "HEAD")
-    return head + ("+" if head and git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ EXPRESSIONS: Mapping[str, Sequence[str]] = {
     "surprise": ("surprised", "astonished"),
 }
 NOUNS = {"male": "man", "female": "woman"}
-AGES = {"young": "young", "middle-aged": "middle-aged", "old": "old"}
+AGES = ("young", "middle-aged", "old")  # as the congress table has them
 _FACE_FRAMES = (
     "a {expression} person",
     "a {expression} face",
@@ -116,7 +116,7 @@ def _look(item: FaceItem, draw: random.Random) -> str:
     """`an old smiling man with glasses and no beard`: what is known of the face, or part of it."""
     adjectives = [word for name, words in ADJECTIVES.items() if (word := _word(item, name, words, draw))]
     if "age" in item.facts and draw.random() < SAY_SHARE:
-        adjectives.append(AGES[item.groups["age"]])
+        adjectives.append(item.groups["age"])
     draw.shuffle(adjectives)
     features = [word for name, words in FEATURES.items() if (word := _word(item, name, words, draw))]
     draw.shuffle(features)
@@ -154,7 +154,7 @@ def _with_article(text: str) -> str:
 
 
 TELLING_WORDS = frozenset(
-    [*_TELLING.split(), *NOUNS.values(), *NOUNS, *AGES.values(), *EXPRESSIONS]
+    [*_TELLING.split(), *NOUNS.values(), *NOUNS, *AGES, *EXPRESSIONS]
     + [word for words in EXPRESSIONS.values() for word in words]
     + [
         part

@@ -14,16 +14,17 @@ MINIMUM = 30  # below, an interval spans a third of the scale and a percentage m
 
 
 def by_subgroup(
-    right: npt.NDArray[np.bool_], groups: Sequence[Mapping[str, str]], minimum: int = MINIMUM
+    right: npt.NDArray[np.float64], groups: Sequence[Mapping[str, str]], minimum: int = MINIMUM
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Share of `right` (R,) by kind of group and group: `{"gender": {"female": {"samples", "value", "low", "high"}}}`.
+    """Mean of `right` by kind of group and group: `{"gender": {"female": {"samples", "value", "low", "high"}}}`.
 
-    `groups` are the R items' own; an item that does not say belongs to none. A group with fewer samples than `minimum`
-    has no `value` and no interval. Intervals are Wilson's.
+    `right` (R,) is each item's share of right answers, NaN for an item without an answer that is known; `groups` are
+    the items' own, and one that does not say belongs to none. A group with fewer samples than `minimum` has no `value`
+    and no interval. Intervals are Wilson's, which are not too narrow for means of shares.
     """
     places: dict[str, dict[str, list[int]]] = {}
     for place, known in enumerate(groups):
-        for kind, group in known.items():
+        for kind, group in known.items() if np.isfinite(right[place]) else ():
             places.setdefault(kind, {}).setdefault(group, []).append(place)
     return {
         kind: {group: _share(right[members], minimum) for group, members in sorted(table.items())}
@@ -31,8 +32,8 @@ def by_subgroup(
     }
 
 
-def _share(right: npt.NDArray[np.bool_], minimum: int) -> dict[str, Any]:
+def _share(right: npt.NDArray[np.float64], minimum: int) -> dict[str, Any]:
     if len(right) < minimum:
         return {"samples": len(right)}
-    low, high = wilson(int(right.sum()), len(right))
+    low, high = wilson(float(right.sum()), len(right))
     return {"samples": len(right), "value": float(right.mean()), "low": low, "high": high}

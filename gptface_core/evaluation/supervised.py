@@ -167,10 +167,11 @@ def _by_class(problem: Problem, truth: Numbers, predicted: npt.NDArray[np.int64]
 
 
 def _subgroups(truth: Numbers, predicted: npt.NDArray[np.int64], faces: FaceSet) -> dict[str, Any]:
-    """Share of right answers by subgroup over all known (row, column) pairs of the first seed."""
-    rows, columns = np.nonzero(truth >= 0)
-    right = predicted[0, rows, columns] == truth[rows, columns]
-    return by_subgroup(right, [faces.items[row].groups for row in rows])
+    """Share of right answers by subgroup, of the first seed: an item counts once, however many columns it has."""
+    known = truth >= 0
+    answers = known.sum(1)
+    right = (known & (predicted[0] == truth)).sum(1) / np.where(answers, answers, np.nan)
+    return by_subgroup(right, [item.groups for item in faces.items])
 
 
 def _part(problem: Problem, truth: Numbers, attempt: Attempt, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:

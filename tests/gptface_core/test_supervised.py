@@ -159,9 +159,17 @@ def test_a_paired_difference_is_narrower_than_two_intervals_suggest() -> None:
 
 def test_a_subgroup_with_three_samples_gets_no_percentage() -> None:
     groups = [{"age": "old"}] * 3 + [{"age": "young"}] * 60 + [{}] * 5
-    table = by_subgroup(np.ones(68, bool), groups)["age"]
+    right = np.ones(68)
+    right[3:33] = 0.5
+    right[62] = np.nan  # an item of which nothing is known
+    table = by_subgroup(right, groups)["age"]
     assert table["old"] == {"samples": 3}
-    assert table["young"]["samples"] == 60 and table["young"]["value"] == 1 and table["young"]["low"] < 1
+    assert table["young"]["samples"] == 59 and table["young"]["value"] == pytest.approx((15 + 29) / 59)
+    assert table["young"]["low"] < table["young"]["value"] < table["young"]["high"]
+    many = replace(striped(), items=striped().items[:3])  # three items of two columns are three samples
+    attempt = Attempt("by hand", "probe", np.zeros((1, 3, 2), np.int64))
+    exact, _ = figures(attribute_problem(many), many, attempt)
+    assert exact.details["subgroups"]["age"] == {"old": {"samples": 2}, "young": {"samples": 1}}
 
 
 def micro() -> Preset:
