@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 Features = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 # Inverse strengths, weakest fit first: the search ends where validation gets worse twice, the next cost ever more.
-STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 _ITERATIONS = 200
 
 
