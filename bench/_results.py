@@ -26,6 +26,7 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.folder = path.with_suffix(".predictions")
+        self._commit = commit()  # of the code that is loaded: it may have moved on when a part ends
         self.document: dict[str, Any] = {"parts": {}, "differences": {}}
         if path.is_file():
             try:
@@ -43,7 +44,7 @@ class Results:
         whole = next((attempt for attempt in attempts if attempt.fraction == 1), attempts[-1])
         np.save(self._predictions(name), whole.predicted)
         figures = [asdict(figure) for figure in made]
-        where = {"commit": commit(), "hardware": platform.machine()}
+        where = {"commit": self._commit, "hardware": platform.machine()}
         self.document["parts"][name] = {"figures": figures, **notes, **where}
         self._write()
 

@@ -14,6 +14,9 @@ import numpy.typing as npt
 import torch
 
 from gptface_core.datasets import FaceSet, load_pictures
+from gptface_core.errors import InputError
+from gptface_core.faces.align import arcface_crop
+from gptface_core.faces.decode import Undecodable, decode_upright
 from gptface_core.files import replacing
 from gptface_core.heads import pool
 from gptface_core.image_tokenizer import PictureTokenizer, batches
@@ -81,7 +84,7 @@ class EmbeddingEncoder:
     """An InsightFace recogniser on faces aligned for it by the five points found in each picture.
 
     `points` maps files to points of the pictures of `source` (the set before framing). A picture without points is
-    aligned by `fallback`, the mean of those that have some: for sets of tight faces, all framed alike.
+    aligned by the median of those that have some: for sets of tight faces, all framed alike.
     """
 
     def __init__(self, embedder: Any, source: FaceSet, points: Mapping[str, Sequence[float] | None]) -> None:
@@ -104,10 +107,6 @@ class EmbeddingEncoder:
         return np.concatenate(parts)
 
     def _crop(self, file: str) -> Pictures:
-        from gptface_core.errors import InputError
-        from gptface_core.faces.align import arcface_crop
-        from gptface_core.faces.decode import Undecodable, decode_upright
-
         picture = decode_upright(self._source.store.read(file))
         points = self._points.get(file)
         marks = self._fallback if points is None else points
