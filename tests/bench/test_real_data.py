@@ -14,11 +14,14 @@ import bench.real_data
 from bench._results import Results
 from bench.contrastive import ContrastiveEncoder, train
 from bench.real_data import main
+from gptface_core.bundle import load_bundle
 from gptface_core.datasets import FaceSet
 from gptface_core.datasets.fer2013 import load_fer2013
 from gptface_core.errors import InputError
+from gptface_core.evaluation import expression
 from gptface_core.evaluation.supervised import expression_problem
-from tests.gptface_core.micro import write_corpus
+from gptface_core.training import train as train_gptface
+from tests.gptface_core.micro import micro_preset, write_corpus
 from tests.gptface_core.small_sets import write_fer2013
 
 
@@ -117,3 +120,32 @@ def test_without_a_model_the_network_is_the_presets(fer: FaceSet, tmp_path: Path
     model, tokenizer, what = task.network
     assert model.config.grid == tokenizer.config.grid and "untrained" in what
     assert len(task.test) == len(fer.part("test"))
+
+
+@pytest.mark.e2e
+def test_a_trained_model_is_probed_and_fine_tuned_beside_its_untrained_twin(
+    fer: FaceSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards, _ = write_corpus(tmp_path / "corpus")
+    train_gptface(shards, tmp_path / "model", micro_preset(), seed=5)
+    words = ("--methods", "random,scratch,model,finetuned", "--steps", "2")
+    assert run(tmp_path, str(tmp_path / "model"), *words) == 0
+    out = capsys.readouterr().out
+    document = json.loads((tmp_path / "r.json").read_text())
+    metrics = {name: part["figures"][0]["metric"] for name, part in document["parts"].items()}
+    assert metrics == {
+        "fer2013:random": "probe_accuracy",
+        "fer2013:scratch": "scratch_accuracy",
+        "fer2013:model": "probe_accuracy",
+        "fer2013:finetuned": "finetuned_accuracy",
+    }
+    assert set(document["differences"]) == {"fer2013:model-random", "fer2013:finetuned-scratch"}
+    assert "| fer2013 | finetuned-scratch | accuracy |" in out
+    network = document["parts"]["fer2013:random"]["figures"][0]["details"]["network"]
+    assert network == "random transformer, the model's image tokenizer"
+
+    figures = expression.run(load_bundle(tmp_path / "model"), fer, fractions=(0.1, 1.0), seeds=(0, 1))
+    assert [figure.metric for figure in figures][::2] == ["probe_10pct_accuracy", "probe_accuracy"]
+    assert figures[2].value == document["parts"]["fer2013:model"]["figures"][0]["value"], (
+        "the same code, the same number"
+    )
