@@ -19,6 +19,8 @@ from gptface_core.evaluation.published import PUBLISHED
 from gptface_core.evaluation.supervised import Attempt, Problem, compare
 from gptface_core.files import write_text
 
+MODEL_FREE = (":majority", ":hog", ":insightface", ":contrastive")
+
 
 class Results:
     """The results file: `{"parts": {NAME: {"figures", "seconds", "commit", ...}}, "differences": {...}}`."""
@@ -35,8 +37,12 @@ class Results:
             except (ValueError, KeyError, AttributeError) as error:
                 raise InputError(f"{path} is no results file ({error}): name another one") from error
 
-    def has(self, name: str) -> bool:
-        return name in self.document["parts"]
+    def has(self, name: str, model: str | None) -> bool:
+        """Whether the part is there. Raises InputError where it is that of another model, by digest."""
+        part = self.document["parts"].get(name)
+        if part is not None and part["model"] != model and not name.endswith(MODEL_FREE):
+            raise InputError(f"{self.path} has {name} of another model: name another --out, or say --again")
+        return part is not None
 
     def add(self, name: str, attempts: Sequence[Attempt], made: Sequence[Figure], notes: Mapping[str, Any]) -> None:
         """A part's figures and notes; the answers of the attempt on the whole training set go beside the file."""
@@ -51,7 +57,7 @@ class Results:
     def compare_pair(self, set_name: str, pair: tuple[str, str], problem: Problem, test: FaceSet) -> None:
         """Difference of two methods whose parts are both there, paired over the same draws of people."""
         names = [f"{set_name}:{method}" for method in pair]
-        if all(self.has(name) for name in names):
+        if all(name in self.document["parts"] for name in names):
             first, second = (np.load(self._predictions(name)) for name in names)
             difference = compare(problem, test, first, second)
             self.document["differences"][f"{set_name}:{pair[0]}-{pair[1]}"] = difference

@@ -14,6 +14,7 @@ Needs GPTFACE_TEST_DATA (lfw, fer2013) and GPTFACE_TEST_MODELS (insightface/mode
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import sys
@@ -49,7 +50,7 @@ from gptface_core.evaluation.supervised import (
 )
 from gptface_core.evaluation.untrained import untrained_like, untrained_preset
 from gptface_core.image_tokenizer import PictureTokenizer
-from gptface_core.model import GPTFace
+from gptface_core.model import GPTFace, check_version
 
 logger = logging.getLogger("bench.real_data")
 SETS = ("fer2013", "lfw")
@@ -74,7 +75,7 @@ def main(words: Sequence[str] | None = None) -> int:
         parts = _chosen(options)
         results = Results(options.out)
         for name in parts:
-            if options.again or not results.has(name):
+            if options.again or not results.has(name, model_digest(options.model)):
                 _run_part(name, options, results)
     except InputError as error:
         logger.error("%s", error)
@@ -92,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--methods", default="", help=f"of {', '.join(METHODS)} (default: all that can be run)")
-    parser.add_argument("--fractions", default="1", help="shares of the training set for probes, e.g. 0.01,0.1,1")
+    parser.add_argument(
+        "--fractions", type=_shares, default=(1.0,), help="shares of the training set for probes, e.g. 0.01,0.1,1"
+    )
     parser.add_argument("--preset", default="mini", help="shape of the untrained network where there is no MODEL")
     parser.add_argument("--contrastive", type=Path, help="folder that bench.contrastive wrote")
     parser.add_argument("--steps", type=int, default=1000, help="of fine-tuning, and of training from scratch")
@@ -102,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--again", action="store_true", help="run parts anew that the results have")
     parser.add_argument("--cache", type=Path, default=cache_folder() / "faces", help="points, pictures, features")
     return parser
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    return tuple(float(share) for share in text.split(","))
 
 
 def _chosen(options: argparse.Namespace) -> list[str]:
@@ -154,6 +161,14 @@ class Task:
         return {} if rows.all() else {"without_look_alikes": rows}
 
 
+def model_digest(folder: Path | None) -> str | None:
+    """12 hex digits over a model's weights. Raises InputError where the folder holds none."""
+    if folder is None:
+        return None
+    check_version(folder)
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
+
+
 def _run_part(name: str, options: argparse.Namespace, results: Results) -> None:
     set_name, method = name.split(":")
     started = time.monotonic()
@@ -164,7 +179,7 @@ def _run_part(name: str, options: argparse.Namespace, results: Results) -> None:
     made = [figure for attempt in attempts for figure in figures(task.problem, task.test, attempt, parts)]
     notes = {
         "seconds": round(time.monotonic() - started, 1),
-        "model": options.model.name if options.model else None,
+        "model": model_digest(options.model),
         "threads": options.threads,
     }
     results.add(name, attempts, made, notes)
@@ -175,7 +190,6 @@ def _run_part(name: str, options: argparse.Namespace, results: Results) -> None:
 
 def _attempts(task: Task, method: str) -> list[Attempt]:
     options = task.options
-    fractions = [float(share) for share in options.fractions.split(",")]
     budget = FineTuning(steps=options.steps, learning_rate=options.learning_rate)
     seeds = tuple(range(options.tuning_seeds))
     if method == "majority":
@@ -189,7 +203,7 @@ def _attempts(task: Task, method: str) -> list[Attempt]:
         network = bundle.model.config, bundle.model, bundle.image
         return [tuned(task.problem, *network, task.faces, budget, seeds=seeds)]
     encoder, what = _encoder(task, method)
-    made_all = probes(task.problem, encoder, task.faces, fractions, SEEDS, task.cache)
+    made_all = probes(task.problem, encoder, task.faces, options.fractions, SEEDS, task.cache)
     return [replace(attempt, details={**(attempt.details or {}), "network": what}) for attempt in made_all]
 
 

@@ -146,6 +146,8 @@ def test_a_trained_model_is_probed_and_fine_tuned_beside_its_untrained_twin(
 
     figures = expression.run(load_bundle(tmp_path / "model"), fer, fractions=(0.1, 1.0), seeds=(0, 1))
     assert [figure.metric for figure in figures][::2] == ["probe_10pct_accuracy", "probe_accuracy"]
-    assert figures[2].value == document["parts"]["fer2013:model"]["figures"][0]["value"], (
-        "the same code, the same number"
+    written = document["parts"]["fer2013:model"]["figures"][0]["value"]
+    assert figures[2].value == written, "the same code, the same number"
+    assert run(tmp_path, "--methods", "random") == 2, (
+        "the untrained twin of another model is not taken for the preset's"
     )
