@@ -84,14 +84,21 @@ class EmbeddingEncoder:
     """An InsightFace recogniser on faces aligned for it by the five points found in each picture.
 
     `points` maps files to points of the pictures of `source` (the set before framing). A picture without points is
-    aligned by the median of those that have some: for sets of tight faces, all framed alike.
+    aligned by the median of `usual`: for sets of tight faces, which are all framed alike.
     """
 
-    def __init__(self, embedder: Any, source: FaceSet, points: Mapping[str, Sequence[float] | None]) -> None:
+    def __init__(
+        self,
+        embedder: Any,
+        source: FaceSet,
+        points: Mapping[str, Sequence[float] | None],
+        usual: Mapping[str, Sequence[float] | None],
+    ) -> None:
         self.name, self._embedder, self._source, self._points = "InsightFace embedding", embedder, source, points
-        found = [value for value in points.values() if value is not None]
+        found = [value for value in usual.values() if value is not None]
         self._fallback = np.median(np.array(found, np.float64), 0) if found else None
-        noted = hashlib.blake2b(json.dumps(sorted(points.items())).encode(), digest_size=16).hexdigest()
+        everything = [sorted(points.items()), None if self._fallback is None else self._fallback.tolist()]
+        noted = hashlib.blake2b(json.dumps(everything).encode(), digest_size=16).hexdigest()
         self.key = f"{embedder.describe()} {source.name} {noted}"
 
     def encode(self, faces: FaceSet) -> Features:

@@ -148,6 +148,4 @@ def test_a_trained_model_is_probed_and_fine_tuned_beside_its_untrained_twin(
     assert [figure.metric for figure in figures][::2] == ["probe_10pct_accuracy", "probe_accuracy"]
     written = document["parts"]["fer2013:model"]["figures"][0]["value"]
     assert figures[2].value == written, "the same code, the same number"
-    assert run(tmp_path, "--methods", "random") == 2, (
-        "the untrained twin of another model is not taken for the preset's"
-    )
+    assert run(tmp_path, "--methods", "random") == 2, "another model's untrained twin is no answer"
