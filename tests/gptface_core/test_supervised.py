@@ -16,7 +16,7 @@ from gptface_core.config import Preset, load_preset, override
 from gptface_core.datasets import EXPRESSION, FaceItem, FaceSet
 from gptface_core.datasets.faceset import UNKNOWN_CLASS
 from gptface_core.errors import InputError
-from gptface_core.evaluation.encoders import HogEncoder, ModelEncoder, cached_features
+from gptface_core.evaluation.encoders import EmbeddingEncoder, HogEncoder, ModelEncoder, cached_features
 from gptface_core.evaluation.finetune import FineTuning
 from gptface_core.evaluation.linear import fit_column
 from gptface_core.evaluation.protocol import Parts, majority, probes, tuned
@@ -289,3 +289,26 @@ def test_a_look_alike_in_training_changes_the_score_that_is_told_apart() -> None
     exact, _ = figures(expression_problem(faces), faces, attempt, {"without_look_alikes": clean})
     assert exact.details["parts"]["without_look_alikes"]["accuracy"] == pytest.approx(0.4)
     assert exact.details["parts"]["without_look_alikes"]["rows"] == 10 and exact.value == pytest.approx(0.55)
+
+
+class Flat:
+    """Stands in for a recogniser: tells the crop's mean colour."""
+
+    def describe(self) -> str:
+        return "flat"
+
+    def embed(self, crops: Any) -> Any:
+        return crops.reshape(len(crops), -1, 3).mean(1).astype(np.float32)
+
+
+def test_embeddings_take_each_pictures_points_or_the_usual_ones() -> None:
+    faces = striped(count=6)
+    left = [2.0, 8, 8, 8, 5, 11, 3, 14, 7, 14]  # five points in the left half, which is light in pictures "a"
+    right = [x + 16 if place % 2 == 0 else x for place, x in enumerate(left)]
+    first = faces.items[0].file
+    own = EmbeddingEncoder(Flat(), faces, {first: left}, {"another.jpg": right, "none.jpg": None})
+    light, dark = own.encode(faces.rows([0, 3])).mean(1)
+    assert faces.items[3].file[0] == "a" and light > dark + 40, "its own points, and those of the others"
+    assert own.key != EmbeddingEncoder(Flat(), faces, {first: left}, {"another.jpg": left}).key
+    with pytest.raises(InputError, match="stripes: no face to embed in"):
+        EmbeddingEncoder(Flat(), faces, {first: left}, {}).encode(faces)
