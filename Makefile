@@ -47,8 +47,9 @@ test-fast: setup  ## unit tests alone (under 90 seconds)
 test-slow: setup  ## chaos, PostgreSQL, Ray, nights (under 60 minutes)
 	$(BIN)/pytest -q -m slow
 
+# Not real_data and what it needs: hours on a CPU, and they take arguments (docs/results.md).
 bench: setup  ## every benchmark in bench/, each with one JSON line last
-	@for b in $$(ls bench/*.py | xargs -n1 basename | sed 's/\.py$$//' | grep -v '^_'); do \
+	@for b in $$(ls bench/*.py | xargs -n1 basename | sed 's/\.py$$//' | grep -vE '^(_|corpus|contrastive|real_data)'); do \
 	  echo "== bench.$$b"; $(BIN)/python -m bench.$$b || exit 1; done
 
 clean:  ## remove the environment, caches and the demo's output

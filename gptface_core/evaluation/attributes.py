@@ -1,0 +1,41 @@
+"""Protocol 1, attributes: mean over attributes of accuracy and of balanced accuracy, frozen probe and fine-tuned.
+
+LFW with the opposed attributes, by person; CelebA and LFWA for those who have them. Unknown labels count nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gptface_core.bundle import Bundle
+from gptface_core.datasets import FaceSet
+from gptface_core.evaluation.encoders import ModelEncoder
+from gptface_core.evaluation.figure import Figure
+from gptface_core.evaluation.finetune import FineTuning
+from gptface_core.evaluation.protocol import SEEDS, probes, tuned
+from gptface_core.evaluation.supervised import attribute_problem, figures
+
+FRACTIONS = (0.01, 0.1, 1.0)
+
+
+def run(
+    bundle: Bundle,
+    faces: FaceSet,
+    fractions: Sequence[float] = FRACTIONS,
+    seeds: Sequence[int] = SEEDS,
+    fine_tuning: FineTuning | None = None,
+    folder: Path | None = None,
+    seed: int = 0,
+) -> list[Figure]:
+    """Figures of a framed set with attributes; fine-tuned ones where a budget is given. `folder` keeps features.
+
+    Raises InputError for a set without attributes, an empty split, or a person in two splits.
+    """
+    problem, test = attribute_problem(faces), faces.part("test")
+    encoder = ModelEncoder("GPTFace", bundle.model, bundle.image, folder)
+    attempts = probes(problem, encoder, faces, fractions, seeds, folder)
+    if fine_tuning is not None:
+        config = bundle.model.config
+        attempts.append(tuned(problem, config, bundle.model, bundle.image, faces, fine_tuning, seeds=seeds))
+    return [figure for attempt in attempts for figure in figures(problem, test, attempt, seed=seed)]
