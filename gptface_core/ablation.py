@@ -52,6 +52,7 @@ ARMS = {
         ("itm_accuracy",),  # it never learns to match
     ),
     "clean-itm": Arm("matching sees whole pairs alone", {"training": {"itm_masked_share": 0.0}}),
+    "no-warm-up": Arm("no spell of contrast alone", {"training": {"warmup_steps": 0}}),
     "no-contrast": Arm("no contrast, no warm-up", {"training": {"weight_itc": 0.0, "warmup_steps": 0}}),
 }
 SUITES = {"quick": (WHOLE, "scattered", "milm", "clean-itm"), "full": tuple(ARMS)}
