@@ -228,6 +228,7 @@ def _tokenizer_stage(run: _Run) -> PictureTokenizer:
     history, size_px = run.history("tokenizer"), run.preset.tokenizer.image_px
     held_out = decode_split(run.index.splits.get("val") or run.index.splits["train"][:1], size_px)[:256]
     settings = run.preset.tokenizer
+    tokenizer: PictureTokenizer
     if settings.source:
         tokenizer = open_vq(settings) if settings.kind == "vq" else open_trained(settings)
     else:
