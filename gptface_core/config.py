@@ -20,8 +20,9 @@ _T = TypeVar("_T")
 class ImageTokenizerConfig:
     """Pictures of `image_px` squared <-> `grid` squared codes.
 
-    Kind "fsq" is trained here and has prod(levels) codes; "vq" is a published one (`gptface_core.vq_tokenizer`) that
-    brings its own number, and `levels`, `width` and `blocks` are not used.
+    Kind "fsq" has prod(levels) codes and is trained here, or taken from the model folder that `source` names; "vq" is a
+    published one (`gptface_core.vq_tokenizer`) that brings its own number, and `levels`, `width` and `blocks` are not
+    used.
     """
 
     image_px: int = 64
@@ -30,17 +31,16 @@ class ImageTokenizerConfig:
     width: int = 128
     blocks: int = 2  # residual blocks on each side of the quantiser
     kind: str = "fsq"  # or "vq"
-    source: str = ""  # of kind "vq": a folder, a LlamaGen weight file, or a name on the Hub
+    source: str = ""  # a trained model's folder; of kind "vq": a folder, a LlamaGen weight file, a name on the Hub
 
     def __post_init__(self) -> None:
         if self.image_px % self.grid:
             raise InputError(f"image_px {self.image_px} is no multiple of grid {self.grid}: choose another grid")
         if self.kind not in ("fsq", "vq"):
             raise InputError(f"no tokenizer.kind '{self.kind}': choose fsq (trained here) or vq (published weights)")
-        if (self.kind == "vq") is not bool(self.source):
+        if self.kind == "vq" and not self.source:
             raise InputError(
-                f"tokenizer.kind '{self.kind}' with tokenizer.source '{self.source}': a source is for kind vq, "
-                "which needs a folder, a LlamaGen weight file or a name on the Hub"
+                "tokenizer.kind 'vq' needs a tokenizer.source: a folder, a LlamaGen weight file or a name on the Hub"
             )
         if self.kind == "fsq" and min(self.levels) < 2:
             raise InputError(f"levels {list(self.levels)}: every quantiser level must be at least 2")

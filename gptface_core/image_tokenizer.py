@@ -189,6 +189,15 @@ def load_image_tokenizer(folder: Path) -> PictureTokenizer:
     return ImageTokenizer.load(folder)
 
 
+def open_trained(config: ImageTokenizerConfig) -> ImageTokenizer:
+    """The tokenizer of the model folder `config.source`. Raises InputError where it has another shape, or is none."""
+    tokenizer = ImageTokenizer.load(Path(config.source))
+    found, wanted = _shape(tokenizer.config), _shape(config)
+    if other := [f"{name} {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]:
+        raise InputError(f"tokenizer.source {config.source} has {'; '.join(other)}: take a preset of its shape")
+    return tokenizer
+
+
 def numbers(tokenizer: PictureTokenizer) -> dict[str, Any]:
     """The part of `describe` that all kinds share."""
     config = tokenizer.config

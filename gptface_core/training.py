@@ -25,7 +25,7 @@ from gptface_core.distributed import Engine, compile_blocks, open_engine
 from gptface_core.errors import InputError
 from gptface_core.figures import save_reconstructions
 from gptface_core.files import replacing, write_text
-from gptface_core.image_tokenizer import PictureTokenizer, load_image_tokenizer, read_settings
+from gptface_core.image_tokenizer import PictureTokenizer, load_image_tokenizer, open_trained, read_settings
 from gptface_core.loop import Surroundings
 from gptface_core.model import GPTFace, GPTFaceConfig
 from gptface_core.optimise import History, OnProgress, Progress, TrainingError, TrainingInterrupted, seed_stage
@@ -228,7 +228,11 @@ def _tokenizer_stage(run: _Run) -> PictureTokenizer:
     history, size_px = run.history("tokenizer"), run.preset.tokenizer.image_px
     held_out = decode_split(run.index.splits.get("val") or run.index.splits["train"][:1], size_px)[:256]
     settings = run.preset.tokenizer
-    tokenizer = open_vq(settings) if settings.kind == "vq" else _fit_tokenizer(run, held_out, history)
+    tokenizer: PictureTokenizer
+    if settings.source:
+        tokenizer = open_vq(settings) if settings.kind == "vq" else open_trained(settings)
+    else:
+        tokenizer = _fit_tokenizer(run, held_out, history)
     if run.is_main:
         tokenizer.save(run.out, metrics=measure_tokenizer(tokenizer, held_out))
         save_reconstructions(tokenizer, held_out[:12], run.out / "figures" / "reconstructions.png")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flows.steps.demo import DemoSummary
     from flows.steps.doctor import Check
     from flows.steps.pipeline import BuildSummary, EvaluateSummary, TrainSummary
+    from gptface_core.ablation import Difference
     from warehouse.whatif import WhatIf
 
 
@@ -154,3 +155,19 @@ def _number(value: float | None) -> str:
 
 def _share(count: int, total: int) -> str:
     return f"{count / total:.1%}" if total else ""
+
+
+def print_ablations(differences: Iterable[Difference]) -> None:
+    """What the whole method gains over each arm; bold where that is beyond its interval, red where it loses."""
+    from gptface_core.ablation import ARMS
+
+    table = Table(title="What each part is worth", title_justify="left")
+    for name in ("without it", "figure"):
+        table.add_column(name)
+    for name in ("whole", "without", "gain", "95 % interval"):
+        table.add_column(name, justify="right")
+    for each in differences:
+        style = "bold green" if each.low > 0 else "red" if each.high < 0 else ""
+        cells = [f"{each.whole:.3f}", f"{each.without:.3f}", f"{each.difference:+.3f}"]
+        table.add_row(ARMS[each.arm].says, each.metric, *cells, f"{each.low:+.3f} to {each.high:+.3f}", style=style)
+    out.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -214,6 +215,8 @@ def erase_from_models(layout: Layout, removal: Removal, models: list[str]) -> No
     for tokens in layout.models.glob("*/tokens/*.arrow"):
         if _holds_rows(tokens, removal):
             tokens.unlink()
+    for work in layout.ablations.glob("*/work"):  # arms under way: they begin anew
+        shutil.rmtree(work)
     for name in models:
         folder = layout.models / name
         for pattern in ("*.png", "*.jpg", "events.out.tfevents*", "*.wandb", "*.html"):

@@ -31,6 +31,10 @@ class Layout:
         return self.root / "models"
 
     @property
+    def ablations(self) -> Path:
+        return self.root / "ablations"
+
+    @property
     def reports(self) -> Path:
         return self.root / "reports"
 
