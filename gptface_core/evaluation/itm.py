@@ -10,8 +10,48 @@ import torch
 from torch import Tensor
 
 from gptface_core.bundle import Bundle
+from gptface_core.errors import InputError
+from gptface_core.evaluation.context import Context
+from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.intervals import wilson
+from gptface_core.evaluation.registry import Benchmark
 from gptface_core.image_tokenizer import batches
+
+_FACES = 500
+
+HEADLINE = "itm_accuracy"
+
+
+def run(context: Context) -> list[Figure]:
+    """True against contradicting caption on at most 500 test faces; without labels against another row's caption."""
+    test, truth = context.test, context.truth
+    if truth is not None:
+        rows = context.labelled("test")[:_FACES]
+        if not rows:
+            raise InputError("the labels name no row of the test split: make them from the same release")
+        chosen = [truth[test.row_ids[i]] for i in rows]
+        true, other = ([row[f"{kind}_caption"] for row in chosen] for kind in ("true", "contradicting"))
+        against = "a contradicting caption"
+    else:
+        rows, other = _other_captions(test.captions[:_FACES], test.captions, context.rng)
+        true, against = [test.captions[i] for i in rows], "the caption of another test face, as found (some untrue)"
+    found = pairwise(context.bundle, test.codes[rows], true, other, against)
+    value, low, high = (found.pop(name) for name in ("value", "low", "high"))
+    return [Figure("itm", HEADLINE, value, low, high, found["chance"], len(rows), context.seed, found)]
+
+
+BENCHMARK = Benchmark("itm", ("quick", "full"), run, headline=HEADLINE)
+
+
+def _other_captions(captions: list[str], pool: list[str], rng: np.random.Generator) -> tuple[list[int], list[str]]:
+    """Rows that have one, and for each a different caption out of the pool."""
+    rows, other = [], []
+    for i, caption in enumerate(captions):
+        different = [c for c in pool if c != caption]
+        if different:
+            rows.append(i)
+            other.append(different[int(rng.integers(len(different)))])
+    return rows, other
 
 
 @torch.no_grad()

@@ -11,9 +11,45 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptface_core.bundle import Bundle
+from gptface_core.errors import InputError
+from gptface_core.evaluation.context import Context
+from gptface_core.evaluation.figure import Figure
+from gptface_core.evaluation.labels import ATTRIBUTES, PROBED
+from gptface_core.evaluation.registry import Benchmark
 from gptface_core.image_tokenizer import batches
 
 Features = npt.NDArray[np.float64]
+
+HEADLINE = "probe_balanced_accuracy"
+
+
+def run(context: Context) -> list[Figure]:
+    """The mean of the balanced accuracies over PROBED; each attribute's own in the details."""
+    truth = context.truth
+    assert truth is not None
+    by_attribute: dict[str, dict[str, float]] = {}
+    splits = (context.train, context.test)
+    features = (frozen_features(context.bundle, splits[0].codes), frozen_features(context.bundle, splits[1].codes))
+    for attribute in ATTRIBUTES:
+        rows = [
+            [i for i, row_id in enumerate(split.row_ids) if truth.get(row_id, {}).get(attribute) is not None]
+            for split in splits
+        ]
+        values = [[truth[s.row_ids[i]][attribute] for i in r] for s, r in zip(splits, rows, strict=True)]
+        if min(len(set(values[0])), len(set(values[1]))) > 1:
+            pairs = (features[0][rows[0]], features[1][rows[1]]), (values[0], values[1])
+            by_attribute[attribute] = probe(*pairs, context.rng)
+    headline = [by_attribute[a] for a in PROBED if a in by_attribute]
+    if not headline:
+        raise InputError("the labels know no attribute with two values in both train and test: nothing to probe")
+    value, low, high, chance = (
+        float(np.mean([entry[key] for entry in headline])) for key in ("value", "low", "high", "chance")
+    )
+    details = {"chance": chance, "attributes": by_attribute}
+    return [Figure("probe", HEADLINE, value, low, high, chance, None, context.seed, details)]
+
+
+BENCHMARK = Benchmark("probe", ("quick", "full"), run, needs=("labels",), headline=HEADLINE)
 
 
 @torch.no_grad()
