@@ -29,7 +29,7 @@ def evaluate_gptface(
         labels: Parquet with attribute labels and opposed captions by row_id; empty for those that the build wrote.
         seed: of all randomness.
         suite: quick (matching captions, linear probe, filling in masked regions), or full (all benchmarks).
-        face_models: folder with InsightFace's `models/`, for identities before and after an edit; empty: its own place.
+        face_models: folder with InsightFace's `models/`, for identities before and after an edit; empty: not measured.
         pack: InsightFace's model pack.
         data: folder of public data sets, for the benchmarks that read some.
     """

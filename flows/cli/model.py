@@ -68,7 +68,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Whose faces are edited: test, or val while you tune.")] = "test",
     alphas: Annotated[str, typer.Option(help="Strengths of guidance to compare on val, as 0.1,0.3,1.")] = "",
     face_models: Annotated[
-        Path | None, typer.Option(help="Folder with InsightFace's models/, for identities (default: its own place).")
+        Path | None, typer.Option(help="Folder with InsightFace's models/: do edits keep the identity?")
     ] = None,
     pack: Annotated[str, typer.Option(help="InsightFace's model pack.")] = "buffalo_sc",
     data: Annotated[

@@ -33,7 +33,7 @@ def evaluate(
     suite: str = "",
     options: Options | None = None,
 ) -> dict[str, Any]:
-    """Run a suite of benchmarks; results are written to `out_dir/evaluation.json` (last) beside pictures.
+    """Run a suite of benchmarks; results are written to `out_dir/evaluation.json` (`Options.file`), pictures beside it.
 
     `metrics` holds the headline figures, `figures` all of them, `left_out` what could not be measured and why. `labels`
     is a table of attributes and opposed captions by row_id (`labels.py`); `suite` overrules that of the options.
@@ -63,7 +63,7 @@ def evaluate(
         }
     finally:
         torch.set_num_threads(threads)
-    write_text(out / "evaluation.json", json.dumps(results, indent=1))
+    write_text(out / options.file, json.dumps(results, indent=1))
     return results
 
 

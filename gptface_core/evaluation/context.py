@@ -44,7 +44,8 @@ class Options:
         take their sample sizes from it).
     split: whose faces are edited, captioned and described (test; val while something is tuned). alphas: strengths of
         guidance to compare, always on val.
-    face_models: folder of InsightFace's `models/`; empty: where InsightFace keeps them. pack: its model pack.
+    face_models: folder of InsightFace's `models/`, for the identity of edited faces; empty: not measured, since
+        embeddings are made for nobody who did not ask. pack: its model pack.
     data: folder of public data sets, for the benchmarks that read some.
     classifier_steps: of the training of the independent attribute classifier.
     """
@@ -58,6 +59,17 @@ class Options:
     pack: str = "buffalo_sc"
     data: str = ""
     classifier_steps: int = 400
+
+    @property
+    def file(self) -> str:
+        """Where results go: a part of a suite, or a run on val, never takes the place of an evaluation."""
+        if self.split != "test":
+            return f"evaluation-{self.split}.json"
+        return "evaluation-part.json" if self.only else "evaluation.json"
+
+    @property
+    def pictures(self) -> str:
+        return "figures" if self.split == "test" else f"figures-{self.split}"
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS[1:]:
@@ -86,6 +98,9 @@ class Faces:
     crops: list[Pictures]
     points: list[Points]
     labels: list[dict[str, Any]]
+
+    def first(self, count: int) -> Faces:
+        return Faces(self.rows[:count], self.crops[:count], self.points[:count], self.labels[:count])
 
 
 @dataclass
@@ -160,10 +175,12 @@ class Context:
 
     @cached_property
     def embedder(self) -> Embedder:
-        """Raises InputError where there are no weights."""
+        """Only where a user named its folder (biometric data). Raises InputError where there are no weights."""
         from gptface_core.faces.embed import Embedder
 
-        return Embedder(self.options.pack, Path(self.options.face_models) if self.options.face_models else None)
+        if not self.options.face_models:
+            raise InputError("needs a face recogniser: name the folder of InsightFace's models/ with --face-models")
+        return Embedder(self.options.pack, Path(self.options.face_models))
 
     # -- faces
 
@@ -195,7 +212,7 @@ class Context:
 
     def draw(self, name: str, rows: Sequence[Sequence[Pictures]], titles: Sequence[str] = ()) -> None:
         """A contact sheet among the evaluation's pictures."""
-        contact_sheet(rows, self.out / "figures" / f"{name}.png", titles=titles)
+        contact_sheet(rows, self.out / self.options.pictures / f"{name}.png", titles=titles)
 
     def share(self, benchmark: str, metric: str, success: npt.ArrayLike, **more: Any) -> Figure:
         """Share of successes (R,) with Wilson's interval."""

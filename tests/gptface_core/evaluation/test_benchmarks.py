@@ -59,9 +59,8 @@ def test_faces_that_lack_the_attribute_are_edited_and_a_found_attribute_is_a_suc
     beard, others = np.array([False] * 3 + [True]), np.array([True] * 4)
     result = editing.Edited([], {"beard": beard, "smiling": others})
     plain = editing.Edited([], {"beard": ~beard, "smiling": others})
-    part = type(faces)(faces.rows[:4], faces.crops[:4], faces.points[:4], faces.labels[:4])
     before = {"beard": np.array([True] * 4), "smiling": others}
-    guided, unguided = editing._successes(context, task, part, before, {"guided": result, "unguided": plain})
+    guided, unguided = editing._successes(context, task, faces.first(4), before, {"guided": result, "unguided": plain})
     assert (guided.metric, guided.value, unguided.metric, unguided.value) == (
         *("success_beard", 0.75),
         *("success_beard_unguided", 0.25),
