@@ -15,7 +15,6 @@ from gptface_core.bundle import Bundle
 from gptface_core.evaluation.claims import read_claims, true_share
 from gptface_core.evaluation.context import Context, NotMeasuredError
 from gptface_core.evaluation.figure import Figure
-from gptface_core.evaluation.itm import match_scores
 from gptface_core.evaluation.registry import Benchmark
 from gptface_core.image_tokenizer import batches
 
@@ -32,43 +31,42 @@ def run(context: Context) -> list[Figure]:
     count = min(_QUERIES, len(pool))
     if count < 2:
         raise NotMeasuredError(f"needs two held-out faces, there are {len(pool)}")
+    ranking = rank(context.bundle, test.codes[pool], captions[:count])
     figures = []
-    codes = test.codes[pool]
     for percent in _SHUFFLED:
-        asked = shuffled(captions[:count], percent / 100, rng)
-        ranking = rank(context.bundle, codes, asked)
+        asked = ranking[shuffled(count, percent / 100, rng)]
         suffix = f"_shuffled_{percent}" if percent else ""
         for k in _RANKS:
-            found = (ranking[:, :k] == np.arange(count)[:, None]).any(1)
+            found = (asked[:, :k] == np.arange(count)[:, None]).any(1)
             chance = k / len(pool)
             figures.append(context.share("retrieval", f"r_at_{k}{suffix}", found, baseline=chance, pool=len(pool)))
-        if truth and not percent:
-            fitting = _fits(asked, known)
-            first = fitting[np.arange(count), ranking[:, 0]]
-            figures.append(context.share("retrieval", "fits_at_1", first, baseline=float(fitting.mean())))
+    if truth:
+        fitting = _fits(captions[:count], known)
+        first = fitting[np.arange(count), ranking[:, 0]]
+        figures.append(context.share("retrieval", "fits_at_1", first, baseline=float(fitting.mean())))
     return figures
 
 
-def shuffled(captions: list[str], share: float, rng: np.random.Generator) -> list[str]:
-    """The captions, of which a share is each given another one's (a cycle: none keeps its own place)."""
-    moved = rng.permutation(len(captions))[: round(share * len(captions))]
-    result = list(captions)
-    for to, source in zip(moved, np.roll(moved, 1), strict=True):
-        result[to] = captions[source]
-    return result
+def shuffled(count: int, share: float, rng: np.random.Generator) -> Ranking:
+    """Whose caption each query has: its own face's, but for a share that are each given another's (in a cycle)."""
+    moved = rng.permutation(count)[: round(share * count)]
+    owners = np.arange(count)
+    owners[moved] = np.roll(moved, 1)
+    return owners
 
 
 @torch.no_grad()
 def rank(bundle: Bundle, codes: torch.Tensor, captions: list[str]) -> Ranking:
     """(Q, at most 50) rows of the pool (R, N), the best match first."""
-    model = bundle.model
+    model, found = bundle.model, []
     pictures = torch.cat([model.image_features(codes[rows]) for rows in batches(len(codes), 100)])
-    words = torch.cat([model.text_features(bundle.text_ids([caption])) for caption in captions])
-    near = (words @ pictures.T).topk(min(_NEAREST, len(codes)), 1).indices
-    repeated = [caption for caption in captions for _ in range(near.shape[1])]
-    scores = match_scores(bundle, codes[near.flatten()], repeated)["match"].reshape(near.shape)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return np.take_along_axis(near.numpy(), order, 1)
+    for caption in captions:
+        words = bundle.text_ids([caption])
+        near = (model.text_features(words) @ pictures.T)[0].topk(min(_NEAREST, len(codes)))
+        cls = model.encode(words.expand(len(near.indices), -1), codes[near.indices]).cls
+        odds = model.match_logits(cls, near.values).diff(dim=1)[:, 0]
+        found.append(near.indices[odds.argsort(descending=True, stable=True)].numpy())
+    return np.stack(found)
 
 
 def _fits(captions: list[str], faces: list[dict[str, object]]) -> npt.NDArray[np.bool_]:

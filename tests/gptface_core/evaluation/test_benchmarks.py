@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from gptface_core.editing import EditResult
 from gptface_core.evaluation import captioning, editing, itm_attributes, retrieval, text_to_face, unmask
 from gptface_core.evaluation.claims import read_claims
+from gptface_core.evaluation.context import Options
 from gptface_core.evaluation.occluders import KINDS, occlude
 from gptface_core.evaluation.unmask import Covered
 from gptface_core.model import MASK_I
@@ -29,23 +31,25 @@ def test_half_of_the_slots_are_hidden_and_others_in_each_picture() -> None:
 
 
 def test_shuffled_queries_are_another_faces_and_no_more_of_them_than_asked() -> None:
-    captions = [f"face {number}" for number in range(20)]
-    moved = [a != b for a, b in zip(captions, retrieval.shuffled(captions, 0.5, np.random.default_rng(0)), strict=True)]
-    assert sum(moved) == 10
-    assert retrieval.shuffled(captions, 0.0, np.random.default_rng(0)) == captions
+    owners = retrieval.shuffled(20, 0.5, np.random.default_rng(0))
+    assert sorted(owners) == list(range(20)) and (owners != np.arange(20)).sum() == 10
+    assert (retrieval.shuffled(20, 0.0, np.random.default_rng(0)) == np.arange(20)).all()
 
 
 def test_the_matching_head_ranks_what_similarity_found(
     drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = drawn.context(tmp_path)
-    bundle, codes = context.bundle, torch.arange(60)[:, None].expand(-1, 16)
-    monkeypatch.setattr(bundle.model, "image_features", lambda ids: torch.nn.functional.one_hot(ids[:, 0], 60).float())
-    monkeypatch.setattr(bundle.model, "text_features", lambda ids: torch.arange(60.0)[None].expand(len(ids), -1))
-    # Similarity prefers high rows and so leaves the first ten out; the head prefers low ones.
-    monkeypatch.setattr(retrieval, "match_scores", lambda _, ids, __: {"match": -ids[:, 0].double().numpy()})
-    ranking = retrieval.rank(bundle, codes, ["a", "b"])
-    assert ranking.shape == (2, 50) and ranking[0].tolist() == list(range(10, 60))
+    model, captions = context.bundle.model, ["a person with red hair", "a serious person"]
+    monkeypatch.setattr(retrieval, "_NEAREST", 20)
+    ranking = retrieval.rank(context.bundle, context.test.codes, captions)
+    for caption, found in zip(captions, ranking, strict=True):
+        words = context.bundle.text_ids([caption]).expand(80, -1)
+        with torch.no_grad():
+            near = model.text_features(words[:1]) @ model.image_features(context.test.codes).T
+            odds = model.match(words, context.test.codes).diff(dim=1)[:, 0]
+        assert set(found) == set(near[0].topk(20).indices.tolist())
+        assert found.tolist() == sorted(found, key=lambda row: -odds[row]), "the head's order among them"
 
 
 def test_faces_that_lack_the_attribute_are_edited_and_a_found_attribute_is_a_success(
@@ -132,3 +136,21 @@ def test_a_face_is_generated_from_its_own_caption_and_seed(drawn: Drawn, tmp_pat
     made = text_to_face.generate_each(bundle, captions, config, 0)
     assert np.array_equal(text_to_face.generate_each(bundle, captions[:1], config, 0)[0], made[0])
     assert not np.array_equal(made[0], made[1])
+
+
+@pytest.mark.realdata
+def test_identity_is_compared_where_a_recogniser_is_named(drawn: Drawn, tmp_path: Path, test_models: Path) -> None:
+    options = Options(faces=20, classifier_steps=2, face_models=str(test_models / "insightface"), pack="test_sc")
+    context, task = drawn.context(tmp_path, options), editing.TASKS[0]
+    faces = editing.chosen_faces(context, task, "test").first(4)
+    noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
+    empty = np.zeros((64, 64), bool)
+
+    def unchanged(pictures: list[np.ndarray]) -> editing.Edited:
+        return editing.Edited([EditResult([p], [p], empty, empty, [], []) for p in pictures], {})
+
+    made = {"guided": unchanged(faces.crops), "unguided": unchanged(list(noise))}
+    kept, lost = editing._Identity(context).figures(task, faces, made)
+    assert kept.metric == "identity_cosine_smiling" and kept.value == pytest.approx(1, abs=1e-4)
+    assert lost.value < 0.6 and kept.baseline is not None and kept.baseline < 1
+    assert "editing identity" not in context.left_out
