@@ -28,7 +28,7 @@ from gptface_core.train_tokenizer import psnr_db
 
 _BEST_OF = 4
 _BASELINE_FACES = 100  # the first of them, for what stands beside the two that are compared
-_SHOWN = 6  # faces on the sheet
+_SHOWN = 4  # faces of each task on the sheet
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def _outline(kind: str, marks: Points, rng: np.random.Generator) -> Points:
         corners = [(-half, top), (0, top - 0.04), (half, top), (0.9 * half, mouth[1]), (0.4 * half, bottom)]
         return np.array([(x + dx, y) for dx, y in [*corners, (-0.4 * half, bottom), (-0.9 * half, mouth[1])]])
     if kind == "bar":
-        half_width, half_height = rng.uniform(0.22, 0.28), rng.uniform(0.06, 0.09)
+        half_width, half_height = rng.uniform(0.18, 0.22), rng.uniform(0.06, 0.09)
         corners = [(-half_width, -half_height), (half_width, -half_height), (half_width, half_height)]
         return eyes + np.array([*corners, (-half_width, half_height)])
     centre = np.array([eyes[0] + rng.uniform(-0.12, 0.12), rng.uniform(eyes[1], mouth[1])])
