@@ -17,6 +17,7 @@ from gptface_core.evaluation.context import Context, Options
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.labels import read_labels
 from gptface_core.evaluation.registry import choose, run_suite
+from gptface_core.evaluation.rows import save_rows
 from gptface_core.files import write_text
 from gptface_core.shards import open_index
 from gptface_core.train_tokenizer import measure_tokenizer
@@ -33,7 +34,8 @@ def evaluate(
     suite: str = "",
     options: Options | None = None,
 ) -> dict[str, Any]:
-    """Run a suite of benchmarks; results are written to `out_dir/evaluation.json` (`Options.file`), pictures beside it.
+    """Run a suite of benchmarks; results are written to `out_dir/evaluation.json` (`Options.file`), last, beside
+    pictures and `rows.npz`.
 
     `metrics` holds the headline figures, `figures` all of them, `left_out` what could not be measured and why. `labels`
     is a table of attributes and opposed captions by row_id (`labels.py`); `suite` overrules that of the options.
@@ -63,6 +65,8 @@ def evaluate(
         }
     finally:
         torch.set_num_threads(threads)
+    if not options.is_part:
+        save_rows(out, context.rows)
     write_text(out / options.file, json.dumps(results, indent=1))
     return results
 

@@ -22,6 +22,7 @@ from gptface_core.errors import InputError
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.intervals import bootstrap, wilson
 from gptface_core.evaluation.labels import Labels
+from gptface_core.evaluation.rows import RowValues
 from gptface_core.figures import contact_sheet
 from gptface_core.regions import CANONICAL, Points
 from gptface_core.shards import SPLITS, Pictures, ShardIndex, decode_jpeg, read_shard
@@ -61,8 +62,13 @@ class Options:
     classifier_steps: int = 400
 
     @property
+    def is_part(self) -> bool:
+        """Whether this is no evaluation, but some benchmarks of one, or a run on val."""
+        return bool(self.only) or self.split != "test"
+
+    @property
     def file(self) -> str:
-        """Where results go: a part of a suite, or a run on val, never takes the place of an evaluation."""
+        """Where results go: a part never takes the place of an evaluation."""
         if self.split != "test":
             return f"evaluation-{self.split}.json"
         return "evaluation-part.json" if self.only else "evaluation.json"
@@ -112,6 +118,7 @@ class Context:
     truth: Labels | None = None
     options: Options = field(default_factory=Options)
     left_out: dict[str, str] = field(default_factory=dict)
+    rows: RowValues = field(default_factory=dict)  # of the headline figures, for comparing models face by face
 
     @cached_property
     def train(self) -> Split:

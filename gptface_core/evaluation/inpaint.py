@@ -33,6 +33,7 @@ def run(context: Context) -> list[Figure]:
     pictures, captions = test.pictures[:_FACES], test.captions[:_FACES]
     found, rows = inpainting(context.bundle, pictures, captions, mean_face.mean((0, 1)), mean_face, context.rng)
     context.draw("inpaintings", rows)
+    context.rows[HEADLINE] = dict(zip(test.row_ids, found.pop("per_row"), strict=False))
     value, low, high = (found.pop(name) for name in ("value", "low", "high"))
     return [Figure("inpaint", HEADLINE, value, low, high, 0.0, len(pictures), context.seed, found)]
 
@@ -89,6 +90,7 @@ def inpainting(
         "baseline": baseline,
         "pictures": len(pictures),
         "psnr_db": {name: float(values.mean()) for name, values in psnr.items()},
+        "per_row": gain.tolist(),
     }
     return result, _figure(pictures, filled, to_pictures(candidates["tokenizer"]), region)
 

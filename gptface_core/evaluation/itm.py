@@ -36,6 +36,7 @@ def run(context: Context) -> list[Figure]:
         rows, other = _other_captions(test.captions[:_FACES], test.captions, context.rng)
         true, against = [test.captions[i] for i in rows], "the caption of another test face, as found (some untrue)"
     found = pairwise(context.bundle, test.codes[rows], true, other, against)
+    context.rows[HEADLINE] = dict(zip([test.row_ids[i] for i in rows], found.pop("per_row"), strict=True))
     value, low, high = (found.pop(name) for name in ("value", "low", "high"))
     return [Figure("itm", HEADLINE, value, low, high, found["chance"], len(rows), context.seed, found)]
 
@@ -72,7 +73,8 @@ def match_scores(bundle: Bundle, codes: Tensor, captions: list[str]) -> dict[str
 def pairwise(bundle: Bundle, codes: Tensor, true: list[str], other: list[str], against: str) -> dict[str, Any]:
     """Accuracy with Wilson's interval; beside it what the head and the similarity reach alone."""
     a, b = match_scores(bundle, codes, true), match_scores(bundle, codes, other)
-    wins = {name: float((a[name] > b[name]).sum() + 0.5 * (a[name] == b[name]).sum()) for name in a}
+    won = {name: (a[name] > b[name]) + 0.5 * (a[name] == b[name]) for name in a}
+    wins = {name: float(rows.sum()) for name, rows in won.items()}
     low, high = wilson(wins["match"], len(true))
     return {
         "value": wins["match"] / len(true),
@@ -83,4 +85,5 @@ def pairwise(bundle: Bundle, codes: Tensor, true: list[str], other: list[str], a
         "against": against,
         "head_alone": wins["head"] / len(true),
         "similarity_alone": wins["similarity"] / len(true),
+        "per_row": won["match"].tolist(),
     }

@@ -32,6 +32,7 @@ def run(context: Context) -> list[Figure]:
     np.add.at(counts, (np.arange(len(counts))[None, :], (context.train.codes - model.first_code).numpy()), 1)
     codes, captions = test.codes[:_FACES], test.captions[:_FACES]
     found = masked_image_gain(context.bundle, codes, captions, counts, masking, context.rng)
+    context.rows[HEADLINE] = dict(zip(test.row_ids, found.pop("per_row"), strict=False))
     value, low, high = (found.pop(name) for name in ("value", "low", "high"))
     return [Figure("mim", HEADLINE, value, low, high, 0.0, len(captions), context.seed, found)]
 
@@ -87,4 +88,5 @@ def masked_image_gain(
         "unigram_by_slot_nats": float(slot_unigram),
         "train_entropy_nats": entropy(train_counts.sum(0)),
         "pictures": len(captions),
+        "per_row": [float(gain) for gain in gains],
     }

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gptface_core import InputError
@@ -10,6 +11,7 @@ from gptface_core.evaluation import Options, evaluate
 from gptface_core.evaluation.context import Context, NotMeasuredError, crop_points
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.registry import NEEDS, SUITES, Benchmark, benchmarks, choose, run_suite
+from gptface_core.evaluation.rows import load_rows
 from gptface_core.regions import CANONICAL
 
 from .conftest import Drawn
@@ -89,6 +91,9 @@ def test_the_full_suite_measures_everything_that_is_at_hand(drawn: Drawn, tmp_pa
     assert set(results["seconds"]) == {b.name for b in choose(options)}
     assert set(results["left_out"]) == {"editing identity"} and "InsightFace" in results["left_out"]["editing identity"]
     assert set(results["metrics"]) == {"mim_gain_nats", "inpaint_gain_db", "itm_accuracy", "probe_balanced_accuracy"}
+    for name, rows in load_rows(tmp_path).items():
+        assert np.mean(list(rows.values())) == pytest.approx(results["metrics"][name]["value"])
+    assert set(load_rows(tmp_path)) == set(results["metrics"])
     drawn_pictures = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert drawn_pictures == {"inpaintings", "edits", "editing", "unmask", "text_to_face"}
 
