@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from prefect import flow
 
 
 @flow(name="evaluate-gptface", flow_run_name="evaluate", persist_result=False)
 def evaluate_gptface(
-    root: str | None = None, model: str = "", release: int = 0, labels: str = "", seed: int = 0
+    root: str | None = None,
+    model: str = "",
+    release: int = 0,
+    labels: str = "",
+    seed: int = 0,
+    suite: Literal["quick", "full"] = "quick",
+    face_models: str = "",
+    pack: str = "buffalo_sc",
+    data: str = "",
 ) -> None:
-    """Measure a model: matching captions, linear probe, filling in masked regions, each beside its baseline.
+    """Measure a model, each figure beside its chance level or baseline.
 
     Args:
         root: dataset root; GPTFACE_ROOT, else ./gptface-data.
@@ -19,6 +28,10 @@ def evaluate_gptface(
         release: whose held-out faces; 0 for the newest.
         labels: Parquet with attribute labels and opposed captions by row_id; empty for those that the build wrote.
         seed: of all randomness.
+        suite: quick (matching captions, linear probe, filling in masked regions), or full (all benchmarks).
+        face_models: folder with InsightFace's `models/`, for identities before and after an edit; empty: not measured.
+        pack: InsightFace's model pack.
+        data: folder of public data sets, for the benchmarks that read some.
     """
     from flows.prefect_artifacts import show_evaluation
     from flows.prefect_runner import PrefectRunner
@@ -26,7 +39,17 @@ def evaluate_gptface(
     from flows.steps.config import EvaluateConfig, default_root
     from flows.steps.report import write_report
 
-    config = EvaluateConfig(root=root or default_root(), model=model, release=release, labels=labels, seed=seed)
+    config = EvaluateConfig(
+        root=root or default_root(),
+        model=model,
+        release=release,
+        labels=labels,
+        seed=seed,
+        suite=suite,
+        face_models=face_models,
+        pack=pack,
+        data=data,
+    )
     with PrefectRunner() as runner:
         summary = pipeline.evaluate(config, runner)
         show_evaluation(summary, runner.step("report", write_report, Path(config.root)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from gptface_core.canvas import Canvas
 from gptface_core.errors import InputError
 from gptface_core.figures import contact_sheet, gray_out
 from gptface_core.guidance import AnyGuidance, Guidance
+from gptface_core.image_tokenizer import batches
 from gptface_core.model import MASK_T
 from gptface_core.regions import AUTO, REGIONS, Points, Region, auto_region, region_mask, token_slots
 from gptface_core.sampling import SamplingConfig, fill
 from gptface_core.shards import Pictures, shrink
 
-__all__ = ["REGIONS", "EditResult", "edit", "paste", "region_mask", "soft_edge", "token_slots"]
+__all__ = ["REGIONS", "EditResult", "edit", "edit_each", "paste", "region_mask", "soft_edge", "token_slots"]
 
 Weights = npt.NDArray[np.float32]
 DEFAULT_GUIDANCE = Guidance()
@@ -90,6 +91,49 @@ def edit(
     unknown = [word for each in prompts for word in bundle.text.unknown_words(each)]
     slots = token_slots(mask, bundle.model.config.grid)
     return EditResult(images, fills, mask, slots, matches if prompts else [], unknown)
+
+
+def edit_each(
+    bundle: Bundle,
+    crops: Sequence[Pictures],
+    prompt: str,
+    region: str | Sequence[Region] = AUTO,
+    *,
+    points: Sequence[Points] | None = None,
+    seeds: Sequence[int],
+    steps: int = 8,
+    temperature: float = 0.7,
+    guidance: AnyGuidance | None = DEFAULT_GUIDANCE,
+    best_of: int = 1,
+    batch: int = 32,
+) -> Iterator[EditResult]:
+    """One sample for each of many crops, `batch` of them at a time: what `edit` gives one by one for the same seeds.
+
+    `region` is a name for all or a mask per crop, `points` a (5, 2) per crop. An empty prompt fills from the face
+    alone, unguided. Raises InputError as `edit` does.
+    """
+    text = prompt_ids(bundle, prompt) if prompt else unsaid_ids(bundle)
+    name = auto_region(prompt) if isinstance(region, str) and region == AUTO else region
+    config = SamplingConfig(
+        steps=steps, temperature=temperature, guidance=guidance if prompt else None, best_of=best_of
+    )
+    grid, unknown_words = bundle.model.config.grid, bundle.text.unknown_words(prompt)
+    for rows in batches(len(crops), batch):
+        own = [name if isinstance(name, str) else name[i] for i in range(rows.start, rows.stop)]
+        places = [None] * len(own) if points is None else points[rows]
+        masks = [region_mask(r, c.shape[0], p) for r, c, p in zip(own, crops[rows], places, strict=True)]
+        slots = np.stack([token_slots(mask, grid) for mask in masks])
+        small = np.stack([shrink(crop, bundle.image.config.image_px) for crop in crops[rows]])
+        canvas = Canvas(bundle.model, text.expand(len(small), -1), bundle.image_ids(small), fills_image=True)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds[rows]]
+        ids = fill(canvas, torch.from_numpy(slots).flatten(1), config, generators)
+        matches = canvas.matches(ids) if prompt else [None] * len(small)
+        for crop, decoded, mask, slot, match in zip(
+            crops[rows], bundle.decode(ids), masks, slots, matches, strict=True
+        ):
+            filled = shrink(decoded, crop.shape[0])
+            found = [] if match is None else [match]
+            yield EditResult([paste(crop, filled, mask)], [filled], mask, slot, found, unknown_words)
 
 
 def _regions(prompts: list[str], region: str | Region | Sequence[str | Region]) -> list[str | Region]:

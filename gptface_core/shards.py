@@ -54,6 +54,7 @@ class Sample:
     row_id: str
     caption: str
     jpeg: bytes
+    metadata: bytes = b"{}"  # JSON
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def read_shard(shard: Shard) -> Iterator[Sample]:
     for key, files in parts.items():
         if key in shard.refused:
             continue
-        yield Sample(key, files["txt"].decode("utf-8"), files["jpg"])
+        yield Sample(key, files["txt"].decode("utf-8"), files["jpg"], files.get("json", b"{}"))
 
 
 def decode_jpeg(jpeg: bytes, size_px: int) -> Pictures:

@@ -62,10 +62,22 @@ def evaluate(
     release: Release = 0,
     labels: Annotated[Path | None, typer.Option(help="Parquet of attributes and opposed captions per row_id.")] = None,
     seed: Seed = 0,
+    suite: Annotated[str, typer.Option(help="quick, or full: all benchmarks.")] = "quick",
+    only: Annotated[list[str] | None, typer.Option(help="A benchmark by name, instead of a suite; repeatable.")] = None,
+    faces: Annotated[int, typer.Option(help="Faces to edit, at most, per attribute.")] = 200,
+    split: Annotated[str, typer.Option(help="Whose faces are edited: test, or val while you tune.")] = "test",
+    alphas: Annotated[str, typer.Option(help="Strengths of guidance to compare on val, as 0.1,0.3,1.")] = "",
+    face_models: Annotated[
+        Path | None, typer.Option(help="Folder with InsightFace's models/: do edits keep the identity?")
+    ] = None,
+    pack: Annotated[str, typer.Option(help="InsightFace's model pack.")] = "buffalo_sc",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of public data sets, for benchmarks that read some.")
+    ] = None,
 ) -> None:
     """Evaluate a model on held-out faces, each figure beside its chance level or baseline.
 
-    Example: gptface evaluate --model demo-r00001-s0
+    Example: gptface evaluate --model demo-r00001-s0 --suite full   ·   gptface evaluate --only editing --split val
     """
     from flows.cli.tables import print_evaluation
     from flows.cli.ui import RichSink
@@ -74,7 +86,29 @@ def evaluate(
     from flows.steps.runner import LocalRunner, WorkerPool
 
     config = EvaluateConfig(
-        root=str(root), model=model, release=release, labels=str(labels) if labels else "", seed=seed
+        root=str(root),
+        model=model,
+        release=release,
+        labels=str(labels or ""),
+        seed=seed,
+        suite=suite,
+        only=tuple(only or ()),
+        faces=faces,
+        split=split,
+        alphas=_numbers("alphas", alphas),
+        face_models=str(face_models or ""),
+        pack=pack,
+        data=str(data or ""),
     )
     with WorkerPool() as pool, RichSink() as sink:
         print_evaluation(run(config, LocalRunner(pool, sink)))
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    """Numbers with commas between them; ConfigError for anything else."""
+    from flows.steps.config import ConfigError
+
+    try:
+        return tuple(float(word) for word in text.split(",") if word.strip())
+    except ValueError as error:
+        raise ConfigError(f"--{name} {text}: give numbers with commas between them, as 0.1,0.3,1") from error

@@ -107,7 +107,12 @@ class TrainConfig:
 class EvaluateConfig:
     """Evaluation of a model (a name below ROOT/models, or a path; empty = the newest) on a release's held-out faces.
 
-    labels: Parquet with attribute labels and opposed captions per row_id; without it the probe is left out.
+    labels: Parquet with attribute labels and opposed captions per row_id; without it what needs them is left out.
+    suite: quick or full; only: names of benchmarks instead (gptface_core.evaluation.registry).
+    faces: to edit, at most, per attribute; split: whose (test, or val while something is tuned).
+    alphas: strengths of guidance to compare, on val.
+    face_models, pack: folder that holds InsightFace's `models/`, and the pack, for identities before and after an edit.
+    data: folder of public data sets, for the benchmarks that read some.
     """
 
     root: str = DEFAULT_ROOT
@@ -115,9 +120,20 @@ class EvaluateConfig:
     release: int = 0
     labels: str = ""
     seed: int = 0
+    suite: str = "quick"
+    only: tuple[str, ...] = ()
+    faces: int = 200
+    split: str = "test"
+    alphas: tuple[float, ...] = ()
+    face_models: str = ""
+    pack: str = "buffalo_sc"
+    data: str = ""
 
     def __post_init__(self) -> None:
         _at_least("release", self.release, 0)
+        _at_least("faces", self.faces, 1)
+        _one_of("suite", self.suite, ("quick", "full"))
+        _one_of("split", self.split, ("val", "test"))
 
 
 def default_root() -> str:

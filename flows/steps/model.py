@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +71,24 @@ def join_training(config: TrainConfig) -> None:
 
 def evaluate(layout: Layout, folder: Path, release: int, config: EvaluateConfig) -> tuple[Metrics, dict[str, str]]:
     """Measure the model in `folder` on held-out faces of a release: its metrics, and what was left out and why."""
+    from gptface_core.evaluation import Options
     from gptface_core.evaluation import evaluate as run
 
     _quiet()
+    shared = {field.name for field in dataclasses.fields(Options)} & vars(config).keys()
+    options = Options(**{name: getattr(config, name) for name in shared})
     labels = Path(config.labels) if config.labels else layout.labels(release)
     if config.labels and not labels.is_file():
         raise ConfigError(f"no labels at {labels}: give a Parquet file with a row_id column, or leave it out")
     found = run(
-        folder, layout.shards(release), labels if labels.is_file() else None, folder / "evaluation", seed=config.seed
+        folder,
+        layout.shards(release),
+        labels if labels.is_file() else None,
+        folder / "evaluation",
+        seed=config.seed,
+        options=options,
     )
-    return flatten(found["metrics"]), found["left_out"]
+    return {**flatten(found["metrics"]), **rows_of(found["figures"], found["metrics"])}, found["left_out"]
 
 
 def _quiet() -> None:
@@ -105,6 +114,16 @@ def flatten(metrics: Mapping[str, Mapping[str, Any]]) -> Metrics:
             flat["inpaint_psnr_db"] = {"value": float(psnr["model"]), "baseline": baseline}
             flat["inpaint_psnr_db_at_best"] = {"value": float(psnr["tokenizer"]), "baseline": baseline}
     return flat
+
+
+def rows_of(figures: Sequence[Mapping[str, Any]], headlines: Collection[str]) -> Metrics:
+    """Figures that are no headlines as rows, each named by its benchmark and its metric."""
+    keys = ("value", "baseline", "low", "high", "samples")
+    return {
+        f"{figure['benchmark']}_{figure['metric']}": {key: figure[key] for key in keys}
+        for figure in figures
+        if figure["metric"] not in headlines
+    }
 
 
 def _row(metric: Mapping[str, Any], baseline: float | None) -> dict[str, float | None]:

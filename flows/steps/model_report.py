@@ -55,6 +55,17 @@ PICTURES = {
         "Held-out faces and one edit per column, each by a sentence and a region: smiling (mouth), with eyeglasses "
         "(eyes), a full beard (lower face), red hair (hair). Outside the region nothing changes.",
     ),
+    "editing": (
+        "Edits that are judged",
+        "Held-out faces that lack what is asked for: smiling, then with eyeglasses, then no beard. The first column is "
+        "the input; the others are the edit guided, unguided, and by the baselines.",
+    ),
+    "unmask": ("Mask removal", "A face, the same occluded, the region found, its likeliest filling, and two samples."),
+    "text_to_face": (
+        "Text to face",
+        "Faces made from captions of held-out faces, guided and not, beside the tokenizer's rendering of the face that "
+        "the caption is about.",
+    ),
 }
 
 

@@ -210,7 +210,8 @@ def evaluate(config: EvaluateConfig, runner: Runner) -> EvaluateSummary:
     folder = model.resolve_model(layout, config.model)
     with root_lock(layout.root), recorded(layout, "evaluate", config) as run:
         metrics, left_out = runner.step("evaluate", model.evaluate, layout, folder, release, config)
-        model.register_evaluation(layout, folder.name, release, metrics, run.run_id)
+        if config.split == "test":  # what was measured while something was tuned is no result
+            model.register_evaluation(layout, folder.name, release, metrics, run.run_id)
         summary = EvaluateSummary(
             model=folder.name, release=release, seconds=time.monotonic() - started, metrics=metrics, left_out=left_out
         )

@@ -1,4 +1,4 @@
-"""Masked-region inpainting in pixels, and the masked-image loss in nats, each beside its baselines."""
+"""Masked-region inpainting in pixels, beside simple fillings and the tokenizer's own reconstruction."""
 
 from __future__ import annotations
 
@@ -10,17 +10,35 @@ import torch
 from torch import Tensor
 
 from gptface_core.bundle import Bundle
-from gptface_core.config import MaskingConfig
+from gptface_core.evaluation.context import Context
+from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.intervals import bootstrap
+from gptface_core.evaluation.registry import Benchmark
 from gptface_core.image_tokenizer import batches
-from gptface_core.masking import draw_masks
-from gptface_core.model import MASK_I
 from gptface_core.sampling import SamplingConfig, fill_image
 from gptface_core.shards import Pictures
 from gptface_core.tokens import to_pictures, to_tensor
-from gptface_core.train_tokenizer import entropy, psnr_db
+from gptface_core.train_tokenizer import psnr_db
 
 Flags = npt.NDArray[np.bool_]
+_FACES = 300
+
+HEADLINE = "inpaint_gain_db"
+
+
+def run(context: Context) -> list[Figure]:
+    """The gain over the stronger of two mean colours; draws `inpaintings`."""
+    test = context.test
+    mean_face = context.train.pictures.mean(0, dtype=np.float64) / 255
+    pictures, captions = test.pictures[:_FACES], test.captions[:_FACES]
+    found, rows = inpainting(context.bundle, pictures, captions, mean_face.mean((0, 1)), mean_face, context.rng)
+    context.draw("inpaintings", rows)
+    context.rows[HEADLINE] = dict(zip(test.row_ids, found.pop("per_row"), strict=False))
+    value, low, high = (found.pop(name) for name in ("value", "low", "high"))
+    return [Figure("inpaint", HEADLINE, value, low, high, 0.0, len(pictures), context.seed, found)]
+
+
+BENCHMARK = Benchmark("inpaint", ("quick", "full"), run, headline=HEADLINE)
 
 
 def random_rectangles(count: int, grid: int, rng: np.random.Generator) -> Flags:
@@ -72,6 +90,7 @@ def inpainting(
         "baseline": baseline,
         "pictures": len(pictures),
         "psnr_db": {name: float(values.mean()) for name, values in psnr.items()},
+        "per_row": gain.tolist(),
     }
     return result, _figure(pictures, filled, to_pictures(candidates["tokenizer"]), region)
 
@@ -97,50 +116,3 @@ def _fill(bundle: Bundle, pictures: Pictures, captions: list[str], masks: Flags)
             bundle.decode(fill_image(bundle.model, bundle.text_ids(captions[rows]), ids, unknown, config, generator))
         )
     return np.concatenate(parts)
-
-
-@torch.no_grad()
-def masked_image_gain(
-    bundle: Bundle,
-    codes: Tensor,
-    captions: list[str],
-    train_counts: npt.NDArray[np.int64],
-    masking: MaskingConfig,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    """Nats by which the model beats the unigram law of the training codes on the same held-out masked slots.
-
-    `train_counts` (N, codes): how often each code stood in each slot; the law is that of all slots together (add-one),
-    and the law slot by slot is reported beside it.
-    """
-    model = bundle.model
-    whole = MaskingConfig(**{**masking.__dict__, "image_share": 1.0, "text_share": 0.0})
-    anywhere = np.log((train_counts.sum(0) + 1) / (train_counts.sum() + train_counts.shape[1]))
-    by_slot = np.log((train_counts + 0.1) / (train_counts.sum(1, keepdims=True) + 0.1 * train_counts.shape[1]))
-    gains, sums = [], np.zeros(3)
-    for rows in batches(len(captions), 64):
-        masks = draw_masks(np.zeros(len(captions[rows]), np.int64), 1, model.config.grid, whole, rng)
-        hidden, ids = torch.from_numpy(masks.image), codes[rows]
-        states = model.encode(bundle.text_ids(captions[rows]), ids.masked_fill(hidden, MASK_I)).image
-        assert states is not None
-        log_p = model.image_logits(states).log_softmax(-1).gather(-1, (ids - model.first_code)[..., None])[..., 0]
-        true = (ids - model.first_code).numpy()
-        for picture, mask, law in zip(true, masks.image, log_p.double().numpy(), strict=True):
-            slots = np.flatnonzero(mask)
-            losses = -np.array(
-                [law[slots].mean(), anywhere[picture[slots]].mean(), by_slot[slots, picture[slots]].mean()]
-            )
-            sums += losses
-            gains.append(losses[1] - losses[0])
-    low, high = bootstrap(np.array(gains), rng)
-    loss, unigram, slot_unigram = sums / len(gains)
-    return {
-        "value": float(np.mean(gains)),
-        "low": low,
-        "high": high,
-        "loss_nats": float(loss),
-        "unigram_nats": float(unigram),
-        "unigram_by_slot_nats": float(slot_unigram),
-        "train_entropy_nats": entropy(train_counts.sum(0)),
-        "pictures": len(captions),
-    }

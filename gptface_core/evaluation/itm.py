@@ -10,8 +10,49 @@ import torch
 from torch import Tensor
 
 from gptface_core.bundle import Bundle
+from gptface_core.errors import InputError
+from gptface_core.evaluation.context import Context
+from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.intervals import wilson
+from gptface_core.evaluation.registry import Benchmark
 from gptface_core.image_tokenizer import batches
+
+_FACES = 500
+
+HEADLINE = "itm_accuracy"
+
+
+def run(context: Context) -> list[Figure]:
+    """True against contradicting caption on at most 500 test faces; without labels against another row's caption."""
+    test, truth = context.test, context.truth
+    if truth is not None:
+        rows = context.labelled("test")[:_FACES]
+        if not rows:
+            raise InputError("the labels name no row of the test split: make them from the same release")
+        chosen = [truth[test.row_ids[i]] for i in rows]
+        true, other = ([row[f"{kind}_caption"] for row in chosen] for kind in ("true", "contradicting"))
+        against = "a contradicting caption"
+    else:
+        rows, other = _other_captions(test.captions[:_FACES], test.captions, context.rng)
+        true, against = [test.captions[i] for i in rows], "the caption of another test face, as found (some untrue)"
+    found = pairwise(context.bundle, test.codes[rows], true, other, against)
+    context.rows[HEADLINE] = dict(zip([test.row_ids[i] for i in rows], found.pop("per_row"), strict=True))
+    value, low, high = (found.pop(name) for name in ("value", "low", "high"))
+    return [Figure("itm", HEADLINE, value, low, high, found["chance"], len(rows), context.seed, found)]
+
+
+BENCHMARK = Benchmark("itm", ("quick", "full"), run, headline=HEADLINE)
+
+
+def _other_captions(captions: list[str], pool: list[str], rng: np.random.Generator) -> tuple[list[int], list[str]]:
+    """Rows that have one, and for each a different caption out of the pool."""
+    rows, other = [], []
+    for i, caption in enumerate(captions):
+        different = [c for c in pool if c != caption]
+        if different:
+            rows.append(i)
+            other.append(different[int(rng.integers(len(different)))])
+    return rows, other
 
 
 @torch.no_grad()
@@ -32,7 +73,8 @@ def match_scores(bundle: Bundle, codes: Tensor, captions: list[str]) -> dict[str
 def pairwise(bundle: Bundle, codes: Tensor, true: list[str], other: list[str], against: str) -> dict[str, Any]:
     """Accuracy with Wilson's interval; beside it what the head and the similarity reach alone."""
     a, b = match_scores(bundle, codes, true), match_scores(bundle, codes, other)
-    wins = {name: float((a[name] > b[name]).sum() + 0.5 * (a[name] == b[name]).sum()) for name in a}
+    won = {name: (a[name] > b[name]) + 0.5 * (a[name] == b[name]) for name in a}
+    wins = {name: float(rows.sum()) for name, rows in won.items()}
     low, high = wilson(wins["match"], len(true))
     return {
         "value": wins["match"] / len(true),
@@ -43,4 +85,5 @@ def pairwise(bundle: Bundle, codes: Tensor, true: list[str], other: list[str], a
         "against": against,
         "head_alone": wins["head"] / len(true),
         "similarity_alone": wins["similarity"] / len(true),
+        "per_row": won["match"].tolist(),
     }

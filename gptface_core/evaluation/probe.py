@@ -11,9 +11,50 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptface_core.bundle import Bundle
+from gptface_core.errors import InputError
+from gptface_core.evaluation.context import Context
+from gptface_core.evaluation.figure import Figure
+from gptface_core.evaluation.labels import ATTRIBUTES, PROBED
+from gptface_core.evaluation.registry import Benchmark
+from gptface_core.evaluation.rows import RowValues, mean_rows
 from gptface_core.image_tokenizer import batches
 
 Features = npt.NDArray[np.float64]
+
+HEADLINE = "probe_balanced_accuracy"
+
+
+def run(context: Context) -> list[Figure]:
+    """The mean of the balanced accuracies over PROBED; each attribute's own in the details."""
+    truth = context.truth
+    assert truth is not None
+    by_attribute: dict[str, dict[str, Any]] = {}
+    per_row: RowValues = {}
+    splits = (context.train, context.test)
+    features = (frozen_features(context.bundle, splits[0].codes), frozen_features(context.bundle, splits[1].codes))
+    for attribute in ATTRIBUTES:
+        rows = [
+            [i for i, row_id in enumerate(split.row_ids) if truth.get(row_id, {}).get(attribute) is not None]
+            for split in splits
+        ]
+        values = [[truth[s.row_ids[i]][attribute] for i in r] for s, r in zip(splits, rows, strict=True)]
+        if min(len(set(values[0])), len(set(values[1]))) > 1:
+            pairs = (features[0][rows[0]], features[1][rows[1]]), (values[0], values[1])
+            found = probe(*pairs, context.rng)
+            per_row[attribute] = dict(zip([splits[1].row_ids[i] for i in rows[1]], found.pop("per_row"), strict=True))
+            by_attribute[attribute] = found
+    headline = [by_attribute[a] for a in PROBED if a in by_attribute]
+    if not headline:
+        raise InputError("the labels know no attribute with two values in both train and test: nothing to probe")
+    value, low, high, chance = (
+        float(np.mean([entry[key] for entry in headline])) for key in ("value", "low", "high", "chance")
+    )
+    context.rows[HEADLINE] = mean_rows({a: per_row[a] for a in PROBED if a in per_row})
+    details = {"chance": chance, "attributes": by_attribute}
+    return [Figure("probe", HEADLINE, value, low, high, chance, None, context.seed, details)]
+
+
+BENCHMARK = Benchmark("probe", ("quick", "full"), run, needs=("labels",), headline=HEADLINE)
 
 
 @torch.no_grad()
@@ -33,8 +74,11 @@ def frozen_features(bundle: Bundle, codes: Tensor) -> Features:
 
 def probe(
     features: tuple[Features, Features], labels: tuple[list[Any], list[Any]], rng: np.random.Generator
-) -> dict[str, float]:
-    """Balanced accuracy on held-out rows with a bootstrap interval over them: train and test as pairs."""
+) -> dict[str, Any]:
+    """Balanced accuracy on held-out rows with a bootstrap interval over them: train and test as pairs.
+
+    `per_row`: for each held-out row a number, the mean of which is the value.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -48,8 +92,15 @@ def probe(
         rows = rng.integers(len(right), size=len(right))
         draws.append(balanced_accuracy(right[rows], test_labels[rows]))
     low, high = np.percentile(draws, [2.5, 97.5])
-    chance = 1 / len(np.unique(test_labels))
-    return {"value": value, "low": float(low), "high": float(high), "chance": chance, "rows": float(len(right))}
+    _, kinds, counts = np.unique(test_labels, return_inverse=True, return_counts=True)
+    return {
+        "value": value,
+        "low": float(low),
+        "high": float(high),
+        "chance": 1 / len(counts),
+        "rows": float(len(right)),
+        "per_row": (right * len(right) / (len(counts) * counts[kinds])).tolist(),
+    }
 
 
 def balanced_accuracy(right: npt.NDArray[np.bool_], labels: npt.NDArray[Any]) -> float:

@@ -12,7 +12,7 @@ from PIL import Image
 from gptface_core import InputError
 from gptface_core.bundle import Bundle, load_bundle
 from gptface_core.captioning import caption
-from gptface_core.editing import edit, paste, soft_edge
+from gptface_core.editing import edit, edit_each, paste, soft_edge
 from gptface_core.generating import DEFAULT_SAMPLING, generate
 from gptface_core.model import SPECIALS
 from gptface_core.occluder import WORK_PX, find_occluder
@@ -104,6 +104,24 @@ def test_a_region_can_be_filled_without_a_prompt(bundle: Bundle, crop: np.ndarra
     assert result.matches == []
     for image in result.images:
         assert np.array_equal(image[~mask], crop[~mask]) and not np.array_equal(image, crop)
+
+
+def test_many_crops_at_once_are_edited_as_one_by_one(bundle: Bundle) -> None:
+    rng = np.random.default_rng(1)
+    crops = [rng.integers(0, 256, (64, 64, 3)).astype(np.uint8) for _ in range(5)]
+    # Faces of several lengths: their mouths cover different numbers of tokens.
+    points = [(CANONICAL + np.array([0, 0.03 * i]) * (np.arange(5) >= 3)[:, None]) * 64 for i in range(5)]
+    many = list(edit_each(bundle, crops, "smiling red face", points=points, seeds=range(5), steps=3, batch=2))
+    for seed, (crop, place, found) in enumerate(zip(crops, points, many, strict=True)):
+        alone = edit(bundle, crop, "smiling red face", points=place, seed=seed, steps=3)
+        assert np.array_equal(found.images[0], alone.images[0]) and np.array_equal(found.region, alone.region)
+        assert found.matches == pytest.approx(alone.matches, abs=1e-5) and found.unknown_words == alone.unknown_words
+    masks = [region_mask("hair", 64), region_mask("mouth", 64)]
+    for seed, (mask, found) in enumerate(
+        zip(masks, edit_each(bundle, crops[:2], "", masks, seeds=[0, 1]), strict=True)
+    ):
+        assert found.matches == [] and np.array_equal(found.region, mask)
+        assert np.array_equal(found.images[0], edit(bundle, crops[seed], [], mask, seed=seed).images[0])
 
 
 def test_the_sheet_shows_input_region_and_samples(bundle: Bundle, crop: np.ndarray, tmp_path: Path) -> None:

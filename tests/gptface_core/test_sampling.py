@@ -251,3 +251,21 @@ def test_guidance_by_name() -> None:
         make_guidance("magic")
     with pytest.raises(InputError, match="guidance -1"):
         make_guidance("matching", -1)
+
+
+@pytest.mark.parametrize("fills_image", [True, False])
+@pytest.mark.parametrize("changes", [{}, {"guidance": STRONG}, {"best_of": 3}], ids=["plain", "guided", "best_of"])
+def test_what_is_drawn_for_a_pair_does_not_depend_on_its_company(
+    model: GPTFace, fills_image: bool, changes: dict[str, object]
+) -> None:
+    pair = canvas(model, fills_image)
+    unknown = unknown_of(pair)
+    unknown[1] = False
+    unknown[1, :2] = True  # fewer slots than steps: some steps reveal nothing here, but something in other rows
+    config = replace(SamplingConfig(steps=4), **changes)
+    together = fill(pair, unknown, config, [torch.Generator().manual_seed(seed) for seed in (5, 6, 7)])
+    for row, seed in enumerate((5, 6, 7)):
+        alone = Canvas(model, pair.text_ids[row : row + 1], pair.image_ids[row : row + 1], fills_image)
+        found = fill(alone, unknown[row : row + 1], config, torch.Generator().manual_seed(seed))
+        assert torch.equal(found[0], together[row])
+    assert torch.equal(together[~unknown], pair.start[~unknown])

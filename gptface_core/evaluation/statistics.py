@@ -1,0 +1,54 @@
+"""Statistics that benchmarks share: paired tests, and shares by subgroup."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gptface_core.evaluation.intervals import bootstrap, wilson
+
+LEAST = 20  # samples below which a subgroup gets no percentage
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two methods on the same samples: how often one alone succeeded, and how likely so uneven a split is by chance."""
+
+    first_alone: int
+    second_alone: int
+    p_value: float
+
+
+def mcnemar(first: Flags, second: Flags) -> Paired:
+    """McNemar's exact test (1947, binomial): two-sided, on the pairs where just one of the two succeeded."""
+    from scipy.stats import binomtest
+
+    alone = int((first & ~second).sum()), int((second & ~first).sum())
+    p_value = float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
+    return Paired(*alone, p_value)
+
+
+def difference(
+    first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Mean of first - second on the same samples, with its bootstrap interval: (value, low, high)."""
+    gaps = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    return (float(gaps.mean()), *bootstrap(gaps, rng))
+
+
+def by_subgroup(success: Flags, groups: Sequence[Hashable]) -> dict[str, Mapping[str, Any]]:
+    """Share of successes with Wilson's interval by group; a group under LEAST samples has its count alone."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for group in sorted(set(groups), key=str):
+        inside = success[[member == group for member in groups]]
+        counted: dict[str, Any] = {"samples": len(inside)}
+        if len(inside) >= LEAST:
+            low, high = wilson(float(inside.sum()), len(inside))
+            counted |= {"value": float(inside.mean()), "low": low, "high": high}
+        found[str(group)] = counted
+    return found
