@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LAKE = "lake"  # the name under which every connection of ours attaches the catalogue
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _PARENT_EXTRA = "crawl VARCHAR NOT NULL, digest UBIGINT NOT NULL"
 _GENERATION = "coalesce(try_cast(regexp_extract(crawl, 'g([0-9]+)$', 1) AS INTEGER), 0)"
 _RELEASE_EXTRA = "release_from BIGINT NOT NULL, release_to BIGINT"
@@ -137,6 +137,7 @@ GROWING = {
     "shards": ("release", "file"),
     "models": ("model",),
     "evaluations": ("model", "release", "metric"),
+    "promotions": ("number",),
     "runs": ("run_id",),
     "takedowns": ("takedown_id",),
     "tombstones": ("kind", "hash"),

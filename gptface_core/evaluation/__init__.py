@@ -17,6 +17,7 @@ from gptface_core.errors import InputError
 from gptface_core.evaluation.inpaint import inpainting, masked_image_gain
 from gptface_core.evaluation.itm import pairwise
 from gptface_core.evaluation.probe import frozen_features, probe
+from gptface_core.evaluation.rows import RowValues, mean_rows, save_rows
 from gptface_core.figures import contact_sheet
 from gptface_core.files import write_text
 from gptface_core.shards import Pictures, ShardIndex, open_index, read_shard, shrink
@@ -39,7 +40,7 @@ class _Split:
 def evaluate(
     model_dir: Path | str, shards_dir: Path | str, labels: Path | str | None, out_dir: Path | str, seed: int = 0
 ) -> dict[str, Any]:
-    """Metrics with 95 % intervals, written to `out_dir/evaluation.json` (last) beside figures.
+    """Metrics with 95 % intervals, written to `out_dir/evaluation.json` (last) beside figures and `rows.npz`.
 
     With a labels table (row_id, true_caption, contradicting_caption, eyeglasses, beard, hair_colour, smiling) matching
     is true against contradicting caption and the probe runs; without, matching is against another row's caption, and
@@ -53,6 +54,7 @@ def evaluate(
         results = _measure(bundle, index, truth, out / "figures", seed)
     finally:
         torch.set_num_threads(threads)
+    save_rows(out, results.pop("rows"))
     write_text(out / "evaluation.json", json.dumps(results, indent=1))
     return results
 
@@ -104,7 +106,12 @@ def _measure(bundle: Bundle, index: ShardIndex, truth: Labels | None, figures: P
     else:
         metrics["probe_balanced_accuracy"] = _probe(bundle, train, test, truth, rng)
     _edit_sheet(bundle, test, figures, seed)
+    rows_of: RowValues = {
+        name: dict(zip(metric.pop("row_ids", test.row_ids), metric.pop("per_row"), strict=False))
+        for name, metric in metrics.items()
+    }
     return {
+        "rows": rows_of,
         "release": index.release,
         "seed": seed,
         "test_faces": len(test.row_ids),
@@ -127,7 +134,8 @@ def _matching(bundle: Bundle, test: _Split, truth: Labels | None, rng: np.random
             raise InputError("the labels name no row of the test split: make them from the same release")
         chosen = [truth[test.row_ids[i]] for i in rows]
         true, other = ([row[f"{kind}_caption"] for row in chosen] for kind in ("true", "contradicting"))
-        return pairwise(bundle, test.codes[rows], true, other, "a contradicting caption")
+        measured = pairwise(bundle, test.codes[rows], true, other, "a contradicting caption")
+        return {**measured, "row_ids": [test.row_ids[i] for i in rows]}
     rows, other = [], []
     for i, caption in enumerate(test.captions[:500]):
         different = [c for c in test.captions if c != caption]
@@ -135,12 +143,15 @@ def _matching(bundle: Bundle, test: _Split, truth: Labels | None, rng: np.random
             rows.append(i)
             other.append(different[int(rng.integers(len(different)))])
     true = [test.captions[i] for i in rows]
-    return pairwise(bundle, test.codes[rows], true, other, "the caption of another test face, as found (some untrue)")
+    against = "the caption of another test face, as found (some untrue)"
+    measured = pairwise(bundle, test.codes[rows], true, other, against)
+    return {**measured, "row_ids": [test.row_ids[i] for i in rows]}
 
 
 def _probe(bundle: Bundle, train: _Split, test: _Split, truth: Labels, rng: np.random.Generator) -> dict[str, Any]:
     """Each attribute's balanced accuracy, and the mean over PROBED."""
-    by_attribute: dict[str, dict[str, float]] = {}
+    by_attribute: dict[str, dict[str, Any]] = {}
+    per_row: RowValues = {}
     features = (frozen_features(bundle, train.codes), frozen_features(bundle, test.codes))
     for attribute in (*PROBED, "smiling"):
         rows = [
@@ -149,12 +160,15 @@ def _probe(bundle: Bundle, train: _Split, test: _Split, truth: Labels, rng: np.r
         ]
         values = [[truth[s.row_ids[i]][attribute] for i in r] for s, r in zip((train, test), rows, strict=True)]
         if min(len(set(values[0])), len(set(values[1]))) > 1:
-            by_attribute[attribute] = probe((features[0][rows[0]], features[1][rows[1]]), (values[0], values[1]), rng)
+            found = probe((features[0][rows[0]], features[1][rows[1]]), (values[0], values[1]), rng)
+            per_row[attribute] = dict(zip([test.row_ids[i] for i in rows[1]], found.pop("per_row"), strict=True))
+            by_attribute[attribute] = found
     headline = [by_attribute[a] for a in PROBED if a in by_attribute]
     if not headline:
         raise InputError("the labels know no attribute with two values in both train and test: nothing to probe")
     mean = {key: float(np.mean([entry[key] for entry in headline])) for key in ("value", "low", "high", "chance")}
-    return {**mean, "attributes": by_attribute}
+    together = mean_rows({a: per_row[a] for a in PROBED if a in per_row})
+    return {**mean, "attributes": by_attribute, "row_ids": list(together), "per_row": list(together.values())}
 
 
 def _edit_sheet(bundle: Bundle, test: _Split, figures: Path, seed: int) -> None:

@@ -72,6 +72,7 @@ def inpainting(
         "baseline": baseline,
         "pictures": len(pictures),
         "psnr_db": {name: float(values.mean()) for name, values in psnr.items()},
+        "per_row": gain.tolist(),
     }
     return result, _figure(pictures, filled, to_pictures(candidates["tokenizer"]), region)
 
@@ -143,4 +144,5 @@ def masked_image_gain(
         "unigram_by_slot_nats": float(slot_unigram),
         "train_entropy_nats": entropy(train_counts.sum(0)),
         "pictures": len(captions),
+        "per_row": [float(gain) for gain in gains],
     }

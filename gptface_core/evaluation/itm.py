@@ -32,7 +32,8 @@ def match_scores(bundle: Bundle, codes: Tensor, captions: list[str]) -> dict[str
 def pairwise(bundle: Bundle, codes: Tensor, true: list[str], other: list[str], against: str) -> dict[str, Any]:
     """Accuracy with Wilson's interval; beside it what the head and the similarity reach alone."""
     a, b = match_scores(bundle, codes, true), match_scores(bundle, codes, other)
-    wins = {name: float((a[name] > b[name]).sum() + 0.5 * (a[name] == b[name]).sum()) for name in a}
+    won = {name: (a[name] > b[name]) + 0.5 * (a[name] == b[name]) for name in a}
+    wins = {name: float(rows.sum()) for name, rows in won.items()}
     low, high = wilson(wins["match"], len(true))
     return {
         "value": wins["match"] / len(true),
@@ -43,4 +44,5 @@ def pairwise(bundle: Bundle, codes: Tensor, true: list[str], other: list[str], a
         "against": against,
         "head_alone": wins["head"] / len(true),
         "similarity_alone": wins["similarity"] / len(true),
+        "per_row": won["match"].tolist(),
     }

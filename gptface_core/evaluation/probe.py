@@ -33,8 +33,11 @@ def frozen_features(bundle: Bundle, codes: Tensor) -> Features:
 
 def probe(
     features: tuple[Features, Features], labels: tuple[list[Any], list[Any]], rng: np.random.Generator
-) -> dict[str, float]:
-    """Balanced accuracy on held-out rows with a bootstrap interval over them: train and test as pairs."""
+) -> dict[str, Any]:
+    """Balanced accuracy on held-out rows with a bootstrap interval over them: train and test as pairs.
+
+    `per_row`: for each held-out row a number, the mean of which is the value.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -48,8 +51,15 @@ def probe(
         rows = rng.integers(len(right), size=len(right))
         draws.append(balanced_accuracy(right[rows], test_labels[rows]))
     low, high = np.percentile(draws, [2.5, 97.5])
-    chance = 1 / len(np.unique(test_labels))
-    return {"value": value, "low": float(low), "high": float(high), "chance": chance, "rows": float(len(right))}
+    _, kinds, counts = np.unique(test_labels, return_inverse=True, return_counts=True)
+    return {
+        "value": value,
+        "low": float(low),
+        "high": float(high),
+        "chance": 1 / len(counts),
+        "rows": float(len(right)),
+        "per_row": (right * len(right) / (len(counts) * counts[kinds])).tolist(),
+    }
 
 
 def balanced_accuracy(right: npt.NDArray[np.bool_], labels: npt.NDArray[Any]) -> float:
