@@ -112,8 +112,9 @@ def _challenge(
     name = f"night-{Path(config.preset).stem}-r{release:05d}-s{config.seed}"
     asked = TrainConfig(night.built.root, config.preset, name, release, config.seed)
     if reigning is not None and config.from_champion:
-        schedule = {"steps": config.steps, "learning_rate": config.learning_rate}
-        asked = dataclasses.replace(asked, init_from=reigning.model, **schedule)
+        asked = dataclasses.replace(
+            asked, init_from=reigning.model, steps=config.steps, learning_rate=config.learning_rate
+        )
     trained = train(asked, runner)
     challenge(layout.root, name)
     test_release = reigning.release if reigning else release

@@ -142,6 +142,7 @@ def test_new_rows_add_up_over_nights_until_they_are_enough(nights: Nights) -> No
     assert "No new faces" in nights.night().sentence()
 
 
+@pytest.mark.slow
 def test_a_night_that_was_killed_before_its_decision_is_decided_the_next(
     nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_night_that_was_killed_before_its_decision_is_decided_the_next(
     assert nights.champion() == "night-micro-r00002-s0"
 
 
+@pytest.mark.slow
 def test_a_first_night_that_was_killed_has_no_champion_to_compare_with(
     nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +181,7 @@ def test_the_newest_model_stands_for_the_champion_until_one_was_promoted(nights:
     assert nights.champion() == "night-micro-r00002-s0"
 
 
+@pytest.mark.slow
 def test_from_nothing_takes_no_weights_of_the_champion(nights: Nights) -> None:
     nights.night()
     nights.publish()
@@ -219,6 +222,7 @@ def test_commands_take_the_champion_and_no_alias_dangles(nights: Nights, caplog:
         rollback(layout, "")
 
 
+@pytest.mark.slow
 def test_after_a_champion_is_gone_the_one_before_is_to_be_beaten(nights: Nights) -> None:
     nights.night()
     nights.publish()

@@ -37,12 +37,14 @@ class Up:
             command, env=self.env, cwd=self.home, capture_output=True, text=True, timeout=limit_s, check=False
         )
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """An answer of the Prefect server: POST with a body, GET without."""
+    def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        """An answer of the Prefect server, None where it has none: POST with a body, GET without, or `method`."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.api + path, data=data, headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.api + path, data=data, headers={"Content-Type": "application/json"}, method=method
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
+            return json.loads(answer.read() or b"null")
 
     def stop(self, number: int = signal.SIGTERM, limit_s: float = 60) -> int:
         """Send the signal, wait for the end; the exit code."""
