@@ -363,7 +363,8 @@ RELEASES = _schema(
 SHARDS = _schema(("release", _I64), ("split", _S), ("file", _S), ("sha256", _S), ("samples", _I64), ("bytes", _I64))
 
 # Trained models; `path` lies below the root, `shards_sha256` is the hash of the index.json that was trained on. `alias`
-# is "champion" for one of them at most, "challenger" for the last one that was measured against it.
+# is "champion" for one of them at most, "challenger" for the last one that was measured against it; `parent` the model
+# that this one went on from.
 MODELS = _schema(
     ("model", _S),
     ("kind", _S),
@@ -375,6 +376,7 @@ MODELS = _schema(
     ("metrics", _S, True),  # JSON
     ("run_id", _S),
     ("created_at", _TIME),
+    ("parent", _S, True),
 )
 
 # One row per measured figure of a model, beside its chance level or baseline.

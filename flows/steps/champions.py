@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
 import logging
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -48,19 +47,15 @@ def read_models(layout: Layout) -> list[ModelRow]:
     settle(layout)
     with contextlib.closing(warehouse.connect(layout.root)) as con:
         rows = con.execute(
-            "SELECT model, coalesce(alias, ''), release, preset, created_at FROM models ORDER BY created_at DESC, model"
+            """SELECT model, coalesce(alias, ''), release, preset, coalesce(parent, ''), created_at FROM models
+               ORDER BY created_at DESC, model"""
         ).fetchall()
         measured = con.execute("SELECT model, metric, value FROM evaluations ORDER BY created_at").fetchall()
     figures: dict[str, dict[str, float]] = {}
     for name, metric, value in measured:
         if metric in FIGURES:
             figures.setdefault(name, {})[metric] = float(value)
-    return [
-        ModelRow(
-            name, alias, release, preset, _parent(layout, name), at, figures.get(name, {}), model.is_whole(layout, name)
-        )
-        for name, alias, release, preset, at in rows
-    ]
+    return [ModelRow(*row, figures.get(row[0], {}), model.is_whole(layout, row[0])) for row in rows]
 
 
 def read_history(layout: Layout) -> list[Promotion]:
@@ -124,9 +119,3 @@ def _person() -> str:
 
 def _figures(layout: Layout, name: str) -> dict[str, float]:
     return next((row.figures for row in read_models(layout) if row.model == name), {})
-
-
-def _parent(layout: Layout, name: str) -> str:
-    """The model that this one went on from; empty where it went on from none, or its folder is gone."""
-    done = layout.models / name / model.DONE_FILE
-    return str(json.loads(done.read_text("utf-8")).get("parent", "")) if done.is_file() else ""

@@ -86,7 +86,8 @@ def _count(path: Path, removal: Removal) -> int:
 
 
 def _models(layout: Layout, releases: set[int]) -> list[str]:
-    """Names of models that were trained or measured on these releases, by their own files and by the lake."""
+    """Names of models that were trained or measured on these releases, by their own files and by the lake, and of those
+    that went on from them."""
     import warehouse
     from warehouse.lake import has_lake
 
@@ -97,12 +98,15 @@ def _models(layout: Layout, releases: set[int]) -> list[str]:
     for note in layout.models.glob("*/checkpoints/release"):  # not finished: it has logs and pictures all the same
         if int(note.read_text("utf-8")) in releases:
             found.add(note.parent.parent.name)
-    if has_lake(layout.root) and releases:
+    if has_lake(layout.root):
         with warehouse.connect(layout.root) as con:
             rows = con.execute(
                 "SELECT model, release FROM models UNION SELECT model, release FROM evaluations"
             ).fetchall()
+            parents = con.execute("SELECT model, parent FROM models WHERE parent IS NOT NULL").fetchall()
         found |= {str(model) for model, release in rows if release in releases}
+        while heirs := {str(model) for model, parent in parents if parent in found} - found:
+            found |= heirs  # who goes on from a model has what that one saw
     return sorted(found)
 
 

@@ -188,9 +188,9 @@ def trained_models(layout: Layout) -> list[Path]:
 
 
 def register_model(
-    layout: Layout, name: str, preset: str, release: int, metrics: dict[str, float], run_id: str
+    layout: Layout, name: str, release: int, config: TrainConfig, metrics: dict[str, float], run_id: str
 ) -> None:
-    """Write the model's row: what it is, where it lies, and which shards it saw."""
+    """Write the model's row: what it is, where it lies, which shards it saw and which model it went on from."""
     from warehouse.register import register
     from warehouse.shards import INDEX_FILE
 
@@ -198,13 +198,14 @@ def register_model(
     row = {
         "model": name,
         "kind": "gptface",
-        "preset": preset,
+        "preset": config.preset,
         "path": (layout.models / name).relative_to(layout.root).as_posix(),
         "release": release,
         "shards_sha256": hashlib.sha256(index).hexdigest(),
         "metrics": json.dumps(metrics, sort_keys=True),
         "run_id": run_id,
         "created_at": dt.datetime.now(dt.UTC),
+        "parent": resolve_model(layout, config.init_from).name if config.init_from else None,
     }
     register(layout.root, "models", row)
 

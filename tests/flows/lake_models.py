@@ -7,14 +7,13 @@ import json
 from pathlib import Path
 
 from flows.steps.layout import Layout
-from gptface_core.evaluation.rows import RowValues, save_rows
 from warehouse.register import register
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
-def add_model(root: Path, name: str, release: int, day: int = 0, rows: RowValues | None = None) -> Path:
-    """A finished model of the lake: its folder with weights, checkpoints and tokens, its row, its values by face."""
+def add_model(root: Path, name: str, release: int, day: int = 0, parent: str | None = None) -> Path:
+    """A finished model of the lake: its folder with weights, checkpoints and tokens, and its row."""
     folder = Layout(root).models / name
     for part in ("checkpoints", "tokens"):
         (folder / part).mkdir(parents=True)
@@ -23,8 +22,6 @@ def add_model(root: Path, name: str, release: int, day: int = 0, rows: RowValues
     (folder / "checkpoints" / "main.safetensors").write_bytes(b"c" * 500)
     (folder / "checkpoints" / "release").write_text(str(release))
     (folder / "tokens" / "x.arrow").write_bytes(b"t" * 200)
-    if rows is not None:
-        save_rows(folder / "evaluation", rows)
     row = {"model": name, "kind": "gptface", "preset": "micro", "path": f"models/{name}", "release": release}
-    register(root, "models", row | {"run_id": "r", "created_at": START + dt.timedelta(days=day)})
+    register(root, "models", row | {"parent": parent, "run_id": "r", "created_at": START + dt.timedelta(days=day)})
     return folder

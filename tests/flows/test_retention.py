@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import warehouse
+from flows.cli.app import app
 from flows.steps.champions import promote
 from flows.steps.config import ConfigError, RetentionConfig
 from flows.steps.layout import Layout
@@ -16,7 +19,6 @@ from flows.steps.model import resolve_model
 from flows.steps.retention import CHECKPOINTS, MODELS, RAW, SHARDS, plan, prune
 from flows.steps.shard import ensure_shards, verify
 from flows.steps.takedown import TakedownConfig, take_down
-from tests.flows.conftest import Gptface
 from tests.flows.lake_models import add_model
 from tests.flows.test_recrawl_e2e import AT_ONCE, InlineRunner, Site, run, serving
 from warehouse import lake
@@ -81,21 +83,27 @@ def nights(tmp_path: Path) -> Iterator[tuple[Site, Path]]:
         yield site, tmp_path
 
 
-def test_shards_of_old_releases_go_and_can_be_made_again(nights: tuple[Site, Path]) -> None:
-    _, root = nights
+@pytest.mark.slow
+def test_what_goes_can_be_made_again_and_what_is_needed_stays(nights: tuple[Site, Path]) -> None:
+    site, root = nights
     layout = Layout(root)
     add_model(root, "first", 1, 1)
     add_model(root, "second", 2, 2)
     promote(layout, "second", "test")
+    _shards_of_old_releases(layout)
+    _raw_shard_that_nothing_needs(site, layout)
+    _takedown_of_what_was_pruned(site, layout)
+
+
+def _shards_of_old_releases(layout: Layout) -> None:
     sizes = {p: p.stat().st_size for p in layout.shards(1).glob("*.tar")}
     hashes = {p.name: file_sha256(p) for p in sizes}
-
     done = prune(layout, RetentionConfig(keep_releases=1, checkpoints=False), RUNNER)
-    assert set(paths(done, SHARDS)) == {p.relative_to(root).as_posix() for p in sizes}, "the champion needs release 2"
-    assert sum(item.bytes for item in done.items if item.kind == SHARDS) == sum(sizes.values())
+    assert set(paths(done, SHARDS)) == {p.relative_to(layout.root).as_posix() for p in sizes}, "2 is the champion's"
+    assert done.bytes == sum(sizes.values())
     assert not list(layout.shards(1).glob("*.tar")) and is_current(layout.shards(1))
     assert verify(layout, 2) and verify(layout, 3)
-    with warehouse.connect(root) as con:
+    with warehouse.connect(layout.root) as con:
         kept = con.execute("SELECT DISTINCT release FROM shards ORDER BY release").fetchall()
         assert con.execute("SELECT max(release) FROM releases").fetchone() == (3,), "releases stay"
     assert kept == [(2,), (3,)]
@@ -105,36 +113,38 @@ def test_shards_of_old_releases_go_and_can_be_made_again(nights: tuple[Site, Pat
     assert {p.name: file_sha256(p) for p in layout.shards(1).glob("*.tar")} == hashes
 
 
-def test_raw_shards_go_when_no_row_and_no_kept_release_needs_them(nights: tuple[Site, Path]) -> None:
-    """The second crawl brought only "turns" and "extra60": once both have other bytes, its raw shard is of no use."""
-    site, root = nights
-    layout = Layout(root)
+def _raw_shard_that_nothing_needs(site: Site, layout: Layout) -> None:
+    """The second crawl brought only "turns" and "extra60": once both have other bytes, only old releases show these."""
     (second,) = layout.raw.glob("*/g001/images/*.tar")
     site.put("extra60", 95)
-    run(site, root, refresh=True, recheck_days=AT_ONCE)
-    keep_all = RetentionConfig(keep_releases=9, checkpoints=False)
-    assert paths(plan(layout, keep_all), RAW) == [], "releases 2 and 3 are kept and show it"
-    done = prune(layout, RetentionConfig(keep_releases=1, checkpoints=False), RUNNER)
-    assert paths(done, RAW) == [second.relative_to(root).as_posix()]
+    run(site, layout.root, refresh=True, recheck_days=AT_ONCE)
+    policy = RetentionConfig(keep_releases=1, checkpoints=False)
+    assert paths(plan(layout, policy), RAW) == [], "the champion's release shows it"
+    promote(layout, "first", "test")
+    assert paths(plan(layout, policy), RAW) == [], "and so does that of the champion before"
+    shutil.rmtree(layout.models / "second")
+    with lake.writing(layout.root) as con:
+        con.execute("DELETE FROM models WHERE model = 'second'")
+    done = prune(layout, policy, RUNNER)
+    assert paths(done, RAW) == [second.relative_to(layout.root).as_posix()]
     assert not second.exists()
     assert verify(layout, 4)
-    with warehouse.connect(root) as con:
+    with warehouse.connect(layout.root) as con:
         rows = con.execute("SELECT raw_shard FROM images WHERE raw_shard IS NOT NULL").fetchall()
-    assert all((root / row[0]).is_file() for row in rows)
-    quiet = run(site, root, refresh=True)
+    assert all((layout.root / row[0]).is_file() for row in rows)
+    quiet = run(site, layout.root, refresh=True)
     assert (quiet.release, quiet.is_new) == (4, False), "the crawl whose raw shard went is not done again"
 
 
-def test_a_takedown_after_a_prune_names_the_models_of_pruned_shards(nights: tuple[Site, Path]) -> None:
-    site, root = nights
-    layout = Layout(root)
-    add_model(root, "first", 1, 1)
-    prune(layout, RetentionConfig(keep_releases=1, checkpoints=False), RUNNER)
-    assert not list(layout.shards(1).glob("*.tar"))
-    (done,) = take_down(TakedownConfig(str(root), urls=(f"{site.url}/one.jpg",)), RUNNER)
-    assert "first" in done.models
-    assert is_current(layout.shards(1)), "the manifest agrees with its table again"
-    assert "/one.jpg" not in json.dumps(_manifest_urls(layout, 1))
+def _takedown_of_what_was_pruned(site: Site, layout: Layout) -> None:
+    """The tars of releases 2 and 3 are gone, their manifests name what goes."""
+    add_model(layout.root, "third", 3, 3)
+    add_model(layout.root, "heir", 9, 4, parent="third")
+    assert not list(layout.shards(3).glob("*.tar"))
+    (done,) = take_down(TakedownConfig(str(layout.root), urls=(f"{site.url}/one.jpg",)), RUNNER)
+    assert {"first", "third", "heir"} <= set(done.models)
+    assert is_current(layout.shards(3)), "the manifest agrees with its table again"
+    assert not any(url.endswith("/one.jpg") for url in _manifest_urls(layout, 3))
 
 
 def _manifest_urls(layout: Layout, release: int) -> list[str]:
@@ -144,28 +154,34 @@ def _manifest_urls(layout: Layout, release: int) -> list[str]:
     return urls
 
 
-def test_commands_list_promote_roll_back_and_prune(tmp_path: Path, gptface: Gptface) -> None:
+def test_commands_list_promote_roll_back_and_prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def gptface(*words: object) -> str:
+        done = CliRunner().invoke(app, [*map(str, words), "--root", str(tmp_path)])
+        if done.exception:
+            raise done.exception
+        return done.stdout
+
     lake.create(tmp_path)
     for day, name in enumerate(("early", "late")):
         add_model(tmp_path, name, 1, day)
-    for name in ("early", "late"):
-        assert gptface("promote", name, "--root", tmp_path, "--why", f"{name} it is").returncode == 0
-    rows = json.loads(gptface("models", "--root", tmp_path, "--json").stdout)
+        gptface("promote", name, "--why", f"{name} it is")
+    rows = json.loads(gptface("models", "--json"))
     assert [(row["model"], row["alias"], row["release"]) for row in rows] == [("late", "champion", 1), ("early", "", 1)]
-    back = gptface("rollback", "--root", tmp_path)
-    assert "The champion is early, before it late." in back.stdout
-    told = gptface("models", "--history", "--root", tmp_path).stdout
+    assert "The champion is early, before it late." in gptface("rollback")
+    told = gptface("models", "--history")
     assert told.index("rollback") < told.index("late it is") < told.index("early it is")
+    assert "early" in gptface("models")
 
-    shown = gptface("prune", "--root", tmp_path, "--dry-run", "--keep-models", 0)
-    assert shown.returncode == 0, shown.stderr
-    assert "models/late" in shown.stdout and "Nothing was removed." in shown.stdout
+    shown = gptface("prune", "--dry-run", "--keep-models", 0)
+    assert "models/late" in shown and "Nothing was removed." in shown
     assert (tmp_path / "models" / "late").is_dir()
-    assert "add --yes to do it" in gptface("prune", "--root", tmp_path, "--keep-models", 0).stdout
-    assert "1 models" in gptface("prune", "--root", tmp_path, "--keep-models", 0, "--yes").stdout
+    assert "add --yes to do it" in gptface("prune", "--keep-models", 0)
+    assert "1 models" in gptface("prune", "--keep-models", 0, "--yes")
     assert not (tmp_path / "models" / "late").exists()
-    refused = gptface("promote", "late", "--root", tmp_path)
-    assert refused.returncode == 2 and "no trained model 'late'" in refused.stderr
+    with pytest.raises(ConfigError, match="no trained model 'late' under"):
+        gptface("promote", "late")
 
 
 def test_a_policy_that_keeps_nothing_is_refused() -> None:
