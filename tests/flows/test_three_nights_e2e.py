@@ -33,15 +33,20 @@ from warehouse.schema import row_id
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-# So few steps that the first night leaves room: a real schedule would have learnt all that these faces teach.
+# A model of 32 px that takes seconds. Filling in hidden codes is learnt within so few steps, and decides; matching takes
+# more, and is guarded: it is what untrue captions spoil.
 PRESET = {
     "preset": "demo",
     "name": "nights",
-    "tokenizer_training": {"steps": 250},
-    "training": {"modelling_steps": 60, "warmup_steps": 80, "steps": 60, "milm_batch": 32},
+    "threads": 1,
+    "tokenizer": {"image_px": 32, "grid": 4, "width": 64},
+    "model": {"layers": 2},
+    "tokenizer_training": {"steps": 200},
+    "training": {"modelling_steps": 40, "warmup_steps": 100, "warmup_batch": 48, "steps": 40, "milm_batch": 32},
 }
-STEPS = 150
-MOST = 2500  # pictures of the web in its last night
+DECIDES, GUARDED = "mim_gain_nats", "itm_accuracy"
+STEPS = 100
+SIZES = (500, 1000, 1500)  # pictures of the web, night by night
 FIRST, SECOND, THIRD = "night-nights-r00001-s0", "night-nights-r00002-s0", "night-nights-r00003-s0"
 SAVE_BLOCK = """
 import sys
@@ -85,13 +90,13 @@ class Nights:
             "detector": "cascade",
             "preset": str(preset),
             "notify_block": "custom-webhook/nights",
-            "challenge": {"steps": STEPS, "labels": str(self.labels)},
+            "challenge": {"steps": STEPS, "metric": DECIDES, "labels": str(self.labels)},
             "settings": {"allow_private": True, "page_delay_s": 0.0, "rules": rules},
         }
 
     def _write_labels(self, web: SampleWeb) -> None:
         """What is true of every face that the web will ever show: the yardstick knows nothing of later captions."""
-        rows = truth_table(MOST, web.site.seed, web.url).to_pylist()
+        rows = truth_table(SIZES[-1], web.site.seed, web.url).to_pylist()
         labels = [
             {"row_id": row_id(row["page_url"], row["image_url"]), **{name: row[name] for name in LABELS[1:]}}
             for row in rows
@@ -145,34 +150,33 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
 
 
 def test_three_nights_build_promote_and_reject(nights: Nights) -> None:
-    first = nights.night(700)
+    first = nights.night(SIZES[0])
     assert "the first champion" in first["night-summary"]
     assert _champion(nights) == FIRST
 
-    second = nights.night(1700)
+    second = nights.night(SIZES[1])
     old_pictures = _pictures_of_release(nights, 1)
     assert old_pictures and not old_pictures & nights.asked[1], "pictures of the first night were asked for again"
-    assert len(nights.asked[1]) >= 900
+    assert len(nights.asked[1]) > 0.7 * (SIZES[1] - SIZES[0]), "not all that is new was asked for"
     decision = _decisions(nights)[-1]
     assert (decision.action, decision.previous, decision.champion) == ("promote", FIRST, SECOND), decision.why
-    assert _deciding(decision)["low"] > 0
+    assert _figure(decision, DECIDES)["low"] > 0
     assert json.loads((nights.up.root / "models" / SECOND / "training.json").read_text())["parent"] == FIRST
     assert "Promoted" in second["night-summary"]
     assert resolve_model(Layout(nights.up.root), "").name == SECOND
 
-    third = nights.night(MOST, untrue=1.0)
+    third = nights.night(SIZES[2], untrue=1.0)
     decision = _decisions(nights)[-1]
     assert (decision.action, decision.model, decision.champion) == ("keep", THIRD, SECOND), decision.why
-    figure = _deciding(decision)
-    assert figure["high"] < 0, "untrue captions left no mark"
-    assert f"{figure['champion']:.3f}" in decision.why and f"{figure['high']:+.3f}" in third["night-decision"]
+    assert _figure(decision, GUARDED)["high"] < 0, "untrue captions left no mark"
+    figures = [f"{f['metric']} {f['challenger']:.3f} against {f['champion']:.3f}" for f in decision.figures["paired"]]
+    (words,) = (figure for figure in figures if figure in decision.why)
+    assert words in third["night-decision"]
     assert resolve_model(Layout(nights.up.root), "").name == SECOND
 
     told = [json.loads(body)["text"] for body in nights.hook.bodies]
-    assert [words in text for words, text in zip(("first champion", "Promoted", "Rejected"), told, strict=True)] == [
-        True
-    ] * 3, told
-    assert f"itm_accuracy {figure['challenger']:.3f}" in told[2]
+    assert ["first champion" in told[0], "Promoted" in told[1], "Rejected" in told[2]] == [True] * 3, told
+    assert words in told[2]
 
 
 def _champion(nights: Nights) -> str | None:
@@ -185,8 +189,8 @@ def _decisions(nights: Nights) -> list[Any]:
         return list(history(con))
 
 
-def _deciding(decision: Any) -> dict[str, float]:
-    return next(row for row in decision.figures["paired"] if row["metric"] == "itm_accuracy")
+def _figure(decision: Any, metric: str) -> dict[str, Any]:
+    return next(row for row in decision.figures["paired"] if row["metric"] == metric)
 
 
 def _pictures_of_release(nights: Nights, release: int) -> set[str]:
