@@ -55,7 +55,10 @@ def read_models(layout: Layout) -> list[ModelRow]:
     for name, metric, value in measured:
         if metric in FIGURES:
             figures.setdefault(name, {})[metric] = float(value)
-    return [ModelRow(*row, figures.get(row[0], {}), model.is_whole(layout, row[0])) for row in rows]
+    return [
+        ModelRow(name, alias, release, preset, parent, at, figures.get(name, {}), model.is_whole(layout, name))
+        for name, alias, release, preset, parent, at in rows
+    ]
 
 
 def read_history(layout: Layout) -> list[Promotion]:

@@ -110,7 +110,7 @@ class Nights:
         ]
         pq.write_table(pa.Table.from_pylist(labels), self.labels)
 
-    def _scheduled_run(self, parameters: dict[str, Any], limit_s: float = 900) -> str:
+    def _scheduled_run(self, parameters: dict[str, Any], limit_s: float = 1800) -> str:
         """Shorten the deployment's schedule to seconds until a run has begun; wait for that run's end."""
         deployment = self.up.ask("/deployments/name/nightly-retrain/nightly")["id"]
         place = f"/deployments/{deployment}"
