@@ -115,16 +115,17 @@ class Nights:
         deployment = self.up.ask("/deployments/name/nightly-retrain/nightly")["id"]
         place = f"/deployments/{deployment}"
         self.up.ask(place, {"parameters": parameters, "enforce_parameter_schema": True}, method="PATCH")
-        every = [{"active": True, "schedule": {"interval": 5.0}}]
-        (schedule,) = self.up.ask(f"{place}/schedules", every)
         before = {run["id"] for run in self._runs(deployment)}
+        self.up.ask(f"{place}/schedules", [{"active": True, "schedule": {"interval": 10.0}}])
         deadline = time.monotonic() + limit_s
         mine = ""
         while time.monotonic() < deadline:
             begun = [r for r in self._runs(deployment) if r["id"] not in before and r["state"]["type"] == "RUNNING"]
             if begun and not mine:
                 mine = begun[0]["id"]
-                self.up.ask(f"{place}/schedules/{schedule['id']}", method="DELETE")
+                for schedule in self.up.ask(f"{place}/schedules"):
+                    if "interval" in schedule["schedule"]:
+                        self.up.ask(f"{place}/schedules/{schedule['id']}", method="DELETE")
             state = self.up.ask(f"/flow_runs/{mine}")["state"] if mine else {"type": ""}
             if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
                 assert state["type"] == "COMPLETED", state

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +39,23 @@ class Up:
         )
 
     def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
-        """An answer of the Prefect server, None where it has none: POST with a body, GET without, or `method`."""
+        """An answer of the Prefect server, None where it has none: POST with a body, GET without, or `method`.
+
+        Asked again where its database is busy for the moment (503), as Prefect's own client does.
+        """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             self.api + path, data=data, headers={"Content-Type": "application/json"}, method=method
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read() or b"null")
+        for pause_s in (1, 2, 4, 8, 0):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or not pause_s:
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("unreachable")
 
     def stop(self, number: int = signal.SIGTERM, limit_s: float = 60) -> int:
         """Send the signal, wait for the end; the exit code."""
