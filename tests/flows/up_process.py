@@ -74,6 +74,8 @@ def start_up(folder: Path, limit_s: float = 240) -> Up:
     root, home, port = folder / "root", folder / "home", free_port()
     home.mkdir(exist_ok=True)
     env = {"HOME": str(home), "PATH": os.defpath, "LANG": "C.UTF-8", "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    if "PYTHONPATH" in os.environ:  # a worktree that shares its environment: else another clone's flows would run
+        env["PYTHONPATH"] = os.environ["PYTHONPATH"]
     log = folder / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
