@@ -24,7 +24,7 @@ def evaluate_gptface(
 
     Args:
         root: dataset root; GPTFACE_ROOT, else ./gptface-data.
-        model: a name below ROOT/models, or a path; empty for the newest.
+        model: a name below ROOT/models, or a path; empty for the champion, else the newest.
         release: whose held-out faces; 0 for the newest.
         labels: Parquet with attribute labels and opposed captions by row_id; empty for those that the build wrote.
         seed: of all randomness.

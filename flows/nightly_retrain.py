@@ -1,4 +1,4 @@
-"""The flow `nightly-retrain`: what is new on the web -> a new release -> a challenger, measured beside the last."""
+"""The flow `nightly-retrain`: what is new on the web -> a new release -> a challenger that the champion must stand."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.parameters import SAMPLE_SOURCE, BuildSettings, Detector
+from flows.parameters import SAMPLE_SOURCE, BuildSettings, ChallengeSettings, Detector, RetentionSettings
 
 DEFAULTS = BuildSettings()
+CHALLENGE = ChallengeSettings()
+RETENTION = RetentionSettings()
 
 
 @flow(name="nightly-retrain", flow_run_name="night-{source}", persist_result=False)
@@ -18,28 +20,45 @@ def nightly_retrain(
     detector: Detector = "auto",
     preset: str = "demo",
     seed: int = 0,
+    min_new_rows: int = 100,
+    challenge: ChallengeSettings = CHALLENGE,
+    prune: bool = False,
+    retention: RetentionSettings = RETENTION,
+    notify_block: str = "",
     settings: BuildSettings = DEFAULTS,
 ) -> None:
-    """Take in what is new; with new kept faces train a challenger and measure it and the last model on the same faces.
-
-    Nothing is promoted: both results are shown, and choosing stays with a person.
+    """Take in what is new; with enough of it go on from the champion, and promote what is better beyond its interval.
 
     Args:
         source: `site:URL`, `list:FILE`, or `sample:N`.
         root: dataset root; GPTFACE_ROOT, else ./gptface-data.
         detector: which detector finds the faces.
-        preset: of the challenger.
+        preset: of the challenger; to go on from the champion it must have its shape.
         seed: of the challenger's training.
+        min_new_rows: kept rows that no model has seen yet; fewer train nothing.
+        challenge: how the challenger is trained and judged.
+        prune: remove what the policy does not keep, afterwards.
+        retention: that policy.
+        notify_block: a notification block of Prefect, such as slack-webhook/team, that is told how the night ended.
         settings: of the build.
     """
     from flows.prefect_artifacts import show_night
+    from flows.prefect_notify import load_notifier
     from flows.prefect_runner import PrefectRunner
-    from flows.steps.config import BuildConfig, default_root, from_dict
+    from flows.steps.config import BuildConfig, NightConfig, RetentionConfig, default_root, from_dict
     from flows.steps.nightly import retrain
     from flows.steps.report import write_report
 
+    notifier = load_notifier(notify_block)
     chosen = {"source": source, "root": root or default_root(), "detector": detector, "refresh": True}
-    config = from_dict(BuildConfig, chosen | settings.model_dump())
-    with PrefectRunner(config.workers) as runner:
-        night = retrain(config, preset, seed, runner)
-        show_night(night, runner.step("report", write_report, Path(config.root)))
+    build = from_dict(BuildConfig, chosen | settings.model_dump())
+    pruned = RetentionConfig(**retention.model_dump()) if prune else None
+    config = NightConfig(build, preset, seed, min_new_rows, **challenge.model_dump(), retention=pruned)
+    try:
+        with PrefectRunner(build.workers) as runner:
+            night = retrain(config, runner)
+            show_night(night, runner.step("report", write_report, Path(build.root)))
+    except Exception as error:
+        notifier.tell("GPTFace: the night failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        raise
+    notifier.tell("GPTFace: the night is over", night.sentence())

@@ -47,3 +47,27 @@ class BuildSettings(BaseModel):
     catalog: Annotated[str, Field(description="postgres://user@host/database, for a new root; empty: SQLite")] = ""
     rules: Annotated[dict[str, Rule], Field(description="curation rules by name, e.g. min_face_px")] = {}
     samples_per_shard: Annotated[int, Field(ge=1)] = 1_000
+
+
+class ChallengeSettings(BaseModel):
+    """How a night's challenger is trained and judged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    from_champion: Annotated[bool, Field(description="go on from the champion's weights, else from nothing")] = True
+    steps: Annotated[int, Field(ge=0, description="of a challenger that goes on; 0: the preset's main stage")] = 0
+    learning_rate: Annotated[float, Field(ge=0, description="of a challenger that goes on; 0: the preset's")] = 0.0
+    metric: Annotated[str, Field(description="the figure that decides")] = "itm_accuracy"
+    labels: Annotated[str, Field(description="Parquet of attributes and opposed captions per row_id")] = ""
+
+
+class RetentionSettings(BaseModel):
+    """What stays when a night prunes; see docs/operations.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep_releases: Annotated[int, Field(ge=1, description="newest releases whose shards stay")] = 3
+    keep_models: Annotated[int, Field(ge=0, description="newest models that stay beside the champions")] = 3
+    raw: Annotated[bool, Field(description="remove raw shards that nothing needs")] = True
+    checkpoints: Annotated[bool, Field(description="remove checkpoints and tokens of finished trainings")] = True
+    lake_days: Annotated[int, Field(ge=0, description="days for which the lake's own snapshots stay")] = 7

@@ -53,10 +53,17 @@ def show_evaluation(summary: EvaluateSummary, report: Path) -> None:
 
 
 def show_night(night: NightSummary, report: Path) -> None:
-    """What a night did, both models' figures side by side, and the build."""
-    create_markdown_artifact(night.sentence(), key="night-summary", description="What this night did")
+    """What a night did and decided, both models' figures on the same faces, what was pruned, and the build."""
+    create_markdown_artifact(_cell(night.sentence()), key="night-summary", description="What this night did")
+    if decision := night.decision:
+        rows = {"promoted": decision.promoted, "why": decision.why, "challenger": decision.challenger}
+        rows |= {"champion before": decision.champion or "none", "test faces of release": decision.test_release or ""}
+        _markdown("night-decision", "Champion and challenger", "Who is the champion now, and why", rows)
     if comparison := night.comparison():
-        create_table_artifact(comparison, key="night-comparison", description="Challenger beside the last model")
+        create_table_artifact(comparison, key="night-comparison", description="Both models on the same frozen faces")
+    if night.pruned and night.pruned.items:
+        table = [{"what": k, "count": n, "bytes": size} for k, (n, size) in night.pruned.by_kind().items()]
+        create_table_artifact(table, key="night-pruned", description="What the policy did not keep")
     show_build(night.built, report)
 
 

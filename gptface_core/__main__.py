@@ -35,7 +35,9 @@ def main(words: list[str] | None = None) -> int:
             options.peak_tflops,
             options.wandb,
         )
-        summary = train(options.shards, options.out, options.preset, options.seed, _Teller(), options.stage, run)
+        summary = train(
+            options.shards, options.out, options.preset, options.seed, _Teller(), options.stage, run, options.init_from
+        )
     except (InputError, TrainingError) as error:
         logger.error("%s", " ".join(str(error).split()))
         return getattr(error, "exit_code", 2)
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="demo", help="demo, tiny, mini, small, base or a .json file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stage", default="all", help="all or tokenizer")
+    parser.add_argument("--init-from", help="folder of a trained model of the same shape to go on from")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--precision", default="auto", help="auto, bf16 or fp32")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: on CUDA)")

@@ -97,6 +97,10 @@ class TextTokenizer:
         bpe = _clip()
         return cls([i for i in range(bpe.vocab_size) if i not in bpe.all_special_ids])
 
+    def extended(self, other: TextTokenizer) -> TextTokenizer:
+        """This vocabulary, every id as it is, and after it the tokens that only `other` has."""
+        return TextTokenizer((*self.clip_ids, *(i for i in other.clip_ids if i not in self._ours)))
+
     def encode(self, caption: str, limit: int | None = None) -> list[int]:
         """Ids of a caption, cut to `limit`."""
         return [self._ours.get(i, UNKNOWN) for i in self._bpe.encode(clean_caption(caption))][:limit]

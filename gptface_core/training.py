@@ -1,5 +1,5 @@
 """`train`: shards in, a model folder out. Stages with a checkpoint each: tokenizer, tokens, modelling,
-warm-up, main.
+warm-up, main. With `init_from` a trained model goes on: see `gptface_core.warm_start`.
 
 A killed run, started again with the same shards, preset and seed, goes on from its newest checkpoint and ends with the
 same weights. `training.json` is written last: a folder that has it is complete. Of several processes the first writes.
@@ -37,6 +37,7 @@ from gptface_core.text_tokenizer import TextTokenizer
 from gptface_core.tokens import TokenSet, decode_split, load_split, tokenise_split
 from gptface_core.train_tokenizer import fit_tokenizer, measure_tokenizer
 from gptface_core.vq_tokenizer import open_vq
+from gptface_core.warm_start import Parent, adopt, open_parent
 
 __all__ = ["Progress", "RunOptions", "TrainingError", "TrainingInterrupted", "TrainingSummary", "train"]
 
@@ -60,6 +61,7 @@ class TrainingSummary:
     seconds: dict[str, float]  # by stage; of this run or of the one that finished the stage
     losses: dict[str, float]  # the last of each
     tokenizer: dict[str, float]
+    parent: str = ""  # name of the model that it went on from
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class _Run:
     engine: Engine
     stop: Stop
     wandb: Any = None
+    parent: Parent | None = None
 
     @property
     def work(self) -> Path:
@@ -113,18 +116,22 @@ def train(
     on_progress: OnProgress | None = None,
     stage: str = "all",
     options: RunOptions | None = None,
+    init_from: Path | str | None = None,
 ) -> TrainingSummary:
     """Train on the shards of a release into `out_dir`; `stage` "tokenizer" stops after the image tokenizer.
 
+    `init_from` is the folder of a trained model of the preset's shape to go on from, with its tokenizers.
     Deterministic on a CPU for a given preset (which fixes the number of threads). Under `torchrun` or `accelerate
     launch` every process calls this with the same arguments. Raises InputError for an unknown preset, key, stage or
-    option, for missing or empty shards and for checkpoints that cannot be read; TrainingError, naming the rows, for a
-    loss that is no number or leaps, and where memory does not suffice; TrainingInterrupted after SIGTERM or SIGINT.
+    option, for missing or empty shards and for checkpoints that cannot be read, and for a parent that does not fit;
+    TrainingError, naming the rows, for a loss that is no number or leaps, and where memory does not suffice;
+    TrainingInterrupted after SIGTERM or SIGINT.
     """
     if stage not in STAGES:
         raise InputError(f"no stage '{stage}': choose {' or '.join(STAGES)}")
     resolved, options = load_preset(preset), options or RunOptions()
-    with _opened(shards_dir, out_dir, resolved, seed, on_progress, options) as run:
+    parent = open_parent(init_from, resolved, Path(out_dir)) if init_from else None
+    with _opened(shards_dir, out_dir, resolved, seed, on_progress, options, parent) as run:
         finished = _finished(run)
         if finished is not None:
             return finished
@@ -147,12 +154,13 @@ def _opened(
     seed: int,
     report: OnProgress | None,
     options: RunOptions,
+    parent: Parent | None,
 ) -> Iterator[_Run]:
     """The run with its folder, threads, processes and signals; threads and signals are put back at the end."""
     # The processes meet here: who starts first must have finished with the shards before others read them.
     engine, threads = open_engine(options), torch.get_num_threads()
     index, out = open_index(shards_dir), Path(out_dir)
-    key = _key(index, preset, seed)
+    key = _key(index, preset, seed, parent)
     with listening() as stop:
         if engine.is_main:
             _prepare(out, key, index.release)
@@ -160,17 +168,18 @@ def _opened(
         wandb = open_wandb(options.wandb and engine.is_main, out, key, preset.to_dict())
         torch.set_num_threads(preset.threads)
         try:
-            yield _Run(index, out, preset, seed, key, report if engine.is_main else None, options, engine, stop, wandb)
+            told = report if engine.is_main else None
+            yield _Run(index, out, preset, seed, key, told, options, engine, stop, wandb, parent)
         finally:
             torch.set_num_threads(threads)
             if wandb is not None:
                 wandb.finish()
 
 
-def _key(index: ShardIndex, preset: Preset, seed: int) -> str:
+def _key(index: ShardIndex, preset: Preset, seed: int, parent: Parent | None) -> str:
     import hashlib
 
-    parts = [FORMAT_VERSION, index.digest(), preset.to_dict(), seed]
+    parts = [FORMAT_VERSION, index.digest(), preset.to_dict(), seed, *([parent.digest] if parent else [])]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -229,7 +238,9 @@ def _tokenizer_stage(run: _Run) -> PictureTokenizer:
     held_out = decode_split(run.index.splits.get("val") or run.index.splits["train"][:1], size_px)[:256]
     settings = run.preset.tokenizer
     tokenizer: PictureTokenizer
-    if settings.source:
+    if run.parent is not None:
+        tokenizer = load_image_tokenizer(run.parent.folder)
+    elif settings.source:
         tokenizer = open_vq(settings) if settings.kind == "vq" else open_trained(settings)
     else:
         tokenizer = _fit_tokenizer(run, held_out, history)
@@ -251,9 +262,13 @@ def _fit_tokenizer(run: _Run, held_out: Pictures, history: History) -> PictureTo
 def _model_stages(run: _Run, image: PictureTokenizer) -> GPTFace:
     train_tokens, validation, text = _tokens_stage(run, image)
     seed_stage(run.seed, "weights")
-    model = GPTFace(_model_config(run, image, text)).to(run.engine.device)
+    model = GPTFace(_model_config(run, image, text))
+    if run.parent is not None:
+        adopt(model, run.parent)
+    model.to(run.engine.device)
     compile_blocks(list(model.blocks), run.engine)
-    for name, work in (("modelling", model_masked), ("warm-up", warm_up), ("main", train_jointly)):
+    stages = (("modelling", model_masked), ("warm-up", warm_up), ("main", train_jointly))
+    for name, work in stages if run.parent is None else stages[-1:]:
         weights = run.work / f"{name}.safetensors"
         if _skip(run, name):
             model.load_state_dict(load_file(weights))
@@ -279,7 +294,8 @@ def _tokens_stage(run: _Run, image: PictureTokenizer) -> tuple[TokenSet, TokenSe
         if not _skip(run, "tokens"):
             captions = (sample.caption for shard in run.index.splits["train"] for sample in read_shard(shard))
             pruned = run.preset.model.vocabulary == "pruned"
-            (TextTokenizer.from_corpus(captions) if pruned else TextTokenizer.full()).save(run.out)
+            text = TextTokenizer.from_corpus(captions) if pruned else TextTokenizer.full()
+            (TextTokenizer.load(run.parent.folder).extended(text) if run.parent else text).save(run.out)
         text = TextTokenizer.load(run.out)
         for split, count in views.items():
             tokenise_split(run.index, split, image, text, folder, run.leave_if_asked, views=count)
@@ -293,12 +309,16 @@ def _tokens_stage(run: _Run, image: PictureTokenizer) -> tuple[TokenSet, TokenSe
 
 def _model_config(run: _Run, image: PictureTokenizer, text: TextTokenizer) -> GPTFaceConfig:
     levels = list(image.config.levels)
+    provenance = {"release": run.index.release, "shards": run.index.digest(), "seed": run.seed, "key": run.key}
+    if run.parent is not None:
+        new_words = text.size - run.parent.words
+        provenance["parent"] = {"model": run.parent.name, "weights": run.parent.digest, "new_words": new_words}
     return GPTFaceConfig.of_preset(
         run.preset,
         text.size,
         fsq_levels=levels or None,
         image_codes=None if levels else image.codes,
-        provenance={"release": run.index.release, "shards": run.index.digest(), "seed": run.seed, "key": run.key},
+        provenance=provenance,
         resolved=run.preset.to_dict(),
     )
 
@@ -335,4 +355,5 @@ def _summary(run: _Run, parameters: int) -> TrainingSummary:
         seconds={stage: record["seconds"] for stage, record in records.items()},
         losses=losses,
         tokenizer=read_settings(run.out)["metrics"],
+        parent=run.parent.name if run.parent else "",
     )

@@ -18,9 +18,9 @@ def register(
     """Write rows to `shards`, `models`, `evaluations` or `runs` in one small transaction.
 
     A row with the same key (`tables.GROWING`) as one that is there replaces it, so a repeated step registers once and a
-    run can be registered when it starts and again when it ends. Columns that may be null may be left out. Raises
-    InputError for an unknown table or column, a missing value, or a lake that another process keeps writing for longer
-    than `patience_s`.
+    run can be registered when it starts and again when it ends; a model keeps its alias. Columns that may be null may
+    be left out. Raises InputError for an unknown table or column, a missing value, or a lake that another process keeps
+    writing for longer than `patience_s`.
     """
     if table not in _OPEN_TABLES:
         raise InputError(f"no table {table!r} to register in: choose {', '.join(_OPEN_TABLES)}")
@@ -46,6 +46,8 @@ def _write(root: Path, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         con.execute(f"CREATE TEMP TABLE fresh ({tables.column_ddl(table)})")
         con.executemany(f"INSERT INTO fresh VALUES ({places})", [[r.get(n) for n in schema.names] for r in rows])
         match = " AND ".join(f"t.{key} = fresh.{key}" for key in keys)
+        if table == "models":
+            con.execute(f"UPDATE fresh SET alias = t.alias FROM models t WHERE {match} AND fresh.alias IS NULL")
         con.execute(f"DELETE FROM {table} t WHERE EXISTS (SELECT 1 FROM fresh WHERE {match})")
         con.execute(f"INSERT INTO {table} SELECT * FROM fresh")
         con.execute(f"CALL {tables.LAKE}.set_commit_message('gptface', {lake.quoted(f'register {table}')})")

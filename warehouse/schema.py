@@ -134,6 +134,15 @@ class Split(StrEnum):
     TEST = "test"
 
 
+class PromotionAction(StrEnum):
+    """What was decided about a model."""
+
+    PROMOTE = "promote"
+    KEEP = "keep"  # the champion stays: the challenger is not better
+    ROLLBACK = "rollback"  # back to the champion before
+    RETIRE = "retire"  # its folder is gone: the alias ends
+
+
 def content_id(*parts: str) -> str:
     """32 hex digits of BLAKE2b over the UTF-8 parts, separated by NUL (which no URL holds)."""
     return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=_ID_BYTES).hexdigest()
@@ -367,7 +376,9 @@ RELEASES = _schema(
 # Shards written from a release; `file` is the path below the root.
 SHARDS = _schema(("release", _I64), ("split", _S), ("file", _S), ("sha256", _S), ("samples", _I64), ("bytes", _I64))
 
-# Trained models; `path` lies below the root, `shards_sha256` is the hash of the index.json that was trained on.
+# Trained models; `path` lies below the root, `shards_sha256` is the hash of the index.json that was trained on. `alias`
+# is "champion" for one of them at most, "challenger" for the last one that was measured against it; `parent` the model
+# that this one went on from.
 MODELS = _schema(
     ("model", _S),
     ("kind", _S),
@@ -379,6 +390,7 @@ MODELS = _schema(
     ("metrics", _S, True),  # JSON
     ("run_id", _S),
     ("created_at", _TIME),
+    ("parent", _S, True),
 )
 
 # One row per measured figure of a model, beside its chance level or baseline.
@@ -393,6 +405,20 @@ EVALUATIONS = _schema(
     ("samples", _I64, True),
     ("run_id", _S),
     ("created_at", _TIME),
+)
+
+# Every decision about who is the champion, in order of `number`: who decided, when, why, by which figures.
+PROMOTIONS = _schema(
+    ("number", _I64),
+    ("decided_at", _TIME),
+    ("action", _S),  # a PromotionAction
+    ("model", _S),  # whom it is about
+    ("champion", _S, True),  # after it
+    ("previous", _S, True),  # before it
+    ("decided_by", _S),
+    ("why", _S),
+    ("figures", _S, True),  # JSON
+    ("run_id", _S),
 )
 
 # What ran, when and where: the only place for time, host and versions.

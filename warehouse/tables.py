@@ -140,6 +140,7 @@ GROWING = {
     "shards": ("release", "file"),
     "models": ("model",),
     "evaluations": ("model", "release", "metric"),
+    "promotions": ("number",),
     "runs": ("run_id",),
     "takedowns": ("takedown_id",),
     "tombstones": ("kind", "hash"),
@@ -239,6 +240,8 @@ def migration(version: int) -> list[str]:
                 FROM (SELECT row_id, any_value(image_host) AS image_host FROM {LAKE}.history.pairs GROUP BY row_id) p
                 WHERE p.row_id = d.row_id""",
         ]
+    if version == 3:
+        return [f"ALTER TABLE {LAKE}.main.models ADD COLUMN parent VARCHAR"]
     if version != 1:
         return []
     old = f"{LAKE}.main.sources"

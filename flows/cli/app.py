@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import ablate, ask, card, corpus, curation, diff, edit, model, rebuild, service, takedown
+from flows.cli import ablate, ask, card, champions, corpus, curation, diff, edit, model, rebuild, service, takedown
 
 RUN, CORPUS, MODEL, USE = "Run everything", "Corpus", "Model", "Edit, generate, caption"
 
@@ -33,9 +33,13 @@ app.command(rich_help_panel=CORPUS)(diff.diff)
 app.command(rich_help_panel=CORPUS)(corpus.shard)
 app.command(rich_help_panel=CORPUS)(rebuild.rebuild)
 app.command(rich_help_panel=CORPUS)(takedown.takedown)
+app.command(rich_help_panel=CORPUS)(champions.prune)
 app.command(rich_help_panel=MODEL)(model.train)
 app.command(rich_help_panel=MODEL)(model.evaluate)
 app.command(rich_help_panel=MODEL)(ablate.ablate)
+app.command(rich_help_panel=MODEL)(champions.models)
+app.command(rich_help_panel=MODEL)(champions.promote)
+app.command(rich_help_panel=MODEL)(champions.rollback)
 app.command(rich_help_panel=USE)(edit.edit)
 app.command(rich_help_panel=USE)(edit.generate)
 app.command(rich_help_panel=USE)(edit.caption)

@@ -9,7 +9,9 @@ import typer
 
 from flows.cli.options import DEFAULT_ROOT, Root, Seed
 
-Model = Annotated[str, typer.Option(help="Name below ROOT/models, or a folder (default: the newest).")]
+Model = Annotated[
+    str, typer.Option(help="Name below ROOT/models, or a folder (default: the champion, else the newest).")
+]
 FaceNumber = Annotated[int, typer.Option("--face", min=0, help="Which face, 1 is the largest (0: the only one).")]
 Detector = Annotated[str, typer.Option(help="insightface, cascade or auto.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Decoding steps (default: 8, generate 12).")]

@@ -17,6 +17,11 @@ def train(
     name: Annotated[str, typer.Option(help="Name below ROOT/models (default: preset, release and seed).")] = "",
     release: Release = 0,
     seed: Seed = 0,
+    init_from: Annotated[
+        str, typer.Option("--init-from", help="Go on from this model (name or folder) of the same shape.")
+    ] = "",
+    steps: Annotated[int, typer.Option(min=0, help="Steps of the main stage (0: as the preset says).")] = 0,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Its learning rate (0: as the preset says).")] = 0.0,
     stage: Annotated[str, typer.Option(help="all, or tokenizer: stop after the image tokenizer.")] = "all",
     device: Annotated[str, typer.Option(help="auto (CUDA where there is any), cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, else fp32), bf16 or fp32.")] = "auto",
@@ -48,7 +53,7 @@ def train(
     options = RunOptions(
         device, precision, compile_, checkpoint_every, checkpoint_minutes, spike_sigmas, peak_tflops, wandb
     )
-    config = TrainConfig(str(root), preset, name, release, seed, stage, options)
+    config = TrainConfig(str(root), preset, name, release, seed, stage, options, init_from, steps, learning_rate)
     if int(os.environ.get("RANK", "0")):
         join_training(config)
         return
@@ -58,7 +63,7 @@ def train(
 
 def evaluate(
     root: Root = DEFAULT_ROOT,
-    model: Annotated[str, typer.Option(help="Name below ROOT/models (default: the newest).")] = "",
+    model: Annotated[str, typer.Option(help="Name below ROOT/models (default: the champion, else the newest).")] = "",
     release: Release = 0,
     labels: Annotated[Path | None, typer.Option(help="Parquet of attributes and opposed captions per row_id.")] = None,
     seed: Seed = 0,

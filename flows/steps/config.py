@@ -88,6 +88,8 @@ class TrainConfig:
     """Training of one model on the shards of a release (0 = the newest).
 
     stage: all, or tokenizer to stop after the image tokenizer. options: how it is run (device, precision, checkpoints).
+    init_from: a model (name below ROOT/models, or a path) of the preset's shape to go on from; empty: from nothing.
+    steps, learning_rate: of the main stage, in place of the preset's; 0: as the preset says.
     """
 
     root: str = DEFAULT_ROOT
@@ -97,15 +99,20 @@ class TrainConfig:
     seed: int = 0
     stage: str = "all"
     options: RunOptions = dataclasses.field(default_factory=RunOptions)
+    init_from: str = ""
+    steps: int = 0
+    learning_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        _at_least("release", self.release, 0)
+        for name in ("release", "steps", "learning_rate"):
+            _at_least(name, getattr(self, name), 0)
         _one_of("stage", self.stage, ("all", "tokenizer"))
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Evaluation of a model (a name below ROOT/models, or a path; empty = the newest) on a release's held-out faces.
+    """Evaluation of a model (a name below ROOT/models, or a path; empty = the champion, else the newest) on a release's
+    held-out faces.
 
     labels: Parquet with attribute labels and opposed captions per row_id; without it what needs them is left out.
     suite: quick or full; only: names of benchmarks instead (gptface_core.evaluation.registry).
@@ -134,6 +141,56 @@ class EvaluateConfig:
         _at_least("faces", self.faces, 1)
         _one_of("suite", self.suite, ("quick", "full"))
         _one_of("split", self.split, ("val", "test"))
+
+
+@dataclasses.dataclass(frozen=True)
+class RetentionConfig:
+    """What `prune` leaves. Nothing that the champion, the one before it or the challenger needs ever goes.
+
+    keep_releases: the newest releases whose shards stay; of others the manifest stays, from which they can be rebuilt.
+    keep_models: the newest models that stay beside champion, previous champion and challenger.
+    raw: remove raw shards of which no release kept and no current row needs a picture.
+    checkpoints: remove checkpoints and tokens of finished trainings.
+    lake_days: the lake's own (DuckLake's) snapshots of so many days stay; releases are not among these, and all stay.
+    """
+
+    keep_releases: int = 3
+    keep_models: int = 3
+    raw: bool = True
+    checkpoints: bool = True
+    lake_days: int = 7
+
+    def __post_init__(self) -> None:
+        _at_least("keep_releases", self.keep_releases, 1)
+        for name in ("keep_models", "lake_days"):
+            _at_least(name, getattr(self, name), 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class NightConfig:
+    """A night: a build, and where it brings enough that is new, a challenger to the champion.
+
+    min_new_rows: kept rows that neither the champion nor any model decided about has seen; fewer train nothing.
+    from_champion: the challenger goes on from the champion's weights; else it is trained from nothing.
+    steps, learning_rate: of a challenger that goes on, in place of the preset's; 0: as the preset says.
+    metric: the figure that decides. labels: as in EvaluateConfig. retention: what is pruned after it; None: nothing.
+    """
+
+    build: BuildConfig
+    preset: str = "demo"
+    seed: int = 0
+    min_new_rows: int = 100
+    from_champion: bool = True
+    steps: int = 0
+    learning_rate: float = 0.0
+    metric: str = "itm_accuracy"
+    labels: str = ""
+    retention: RetentionConfig | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("min_new_rows", self.min_new_rows, 1)
+        for name in ("steps", "learning_rate"):
+            _at_least(name, getattr(self, name), 0)
 
 
 def default_root() -> str:

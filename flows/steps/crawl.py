@@ -226,6 +226,8 @@ def embed(job: PartJob) -> bool:
     path = Path(job.crawl)
     if not (path / "faces" / f"{job.part:05d}.pictures.parquet").is_file():  # a rebuild's: nobody looked for faces
         return False
+    if not (path / "images" / f"{job.part:05d}.tar").is_file():  # pruned: no row needs a picture of it
+        return False
     return embed_part(job.part, path, pack=job.pack, provider=job.provider, embed_days=job.embed_days)
 
 

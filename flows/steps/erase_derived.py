@@ -32,9 +32,12 @@ def find_derived(layout: Layout, removal: Removal) -> Derived:
     """Shards that hold samples which go, how many of them by shard, and the models that saw these releases."""
     shards: dict[str, list[str]] = {}
     gaps: Gaps = {}
+    pruned: set[int] = set()
     for folder in _shard_folders(layout):
         counted = {tar: count for tar in sorted(folder.glob("*.tar")) if (count := _count(tar, removal))}
         if not counted:
+            if _lists(folder, removal):
+                pruned.add(_release(folder))
             continue
         release = str(_release(folder))
         shards[release] = [tar.name for tar in counted]
@@ -42,7 +45,19 @@ def find_derived(layout: Layout, removal: Removal) -> Derived:
         for tar, count in counted.items():
             split, _, index = tar.stem.rpartition("-")
             gaps.setdefault(release, {}).setdefault(size, {}).setdefault(split, {})[str(int(index))] = count
-    return Derived(shards, gaps, _models(layout, {int(release) for release in shards}))
+    return Derived(shards, gaps, _models(layout, pruned | {int(release) for release in shards}))
+
+
+def _lists(folder: Path, removal: Removal) -> bool:
+    """Whether the manifest names samples that go: it stays where the tars were pruned."""
+    import pyarrow.parquet as pq
+
+    from warehouse.manifest import TABLE_FILE
+
+    table = folder / TABLE_FILE
+    return table.is_file() and not removal.row_ids.isdisjoint(
+        pq.read_table(table, columns=["row_id"])["row_id"].to_pylist()
+    )
 
 
 def _shard_folders(layout: Layout) -> Iterator[Path]:
@@ -72,7 +87,8 @@ def _count(path: Path, removal: Removal) -> int:
 
 
 def _models(layout: Layout, releases: set[int]) -> list[str]:
-    """Names of models that were trained or measured on these releases, by their own files and by the lake."""
+    """Names of models that were trained or measured on these releases, by their own files and by the lake, and of those
+    that went on from them."""
     import warehouse
     from warehouse.lake import has_lake
 
@@ -83,12 +99,15 @@ def _models(layout: Layout, releases: set[int]) -> list[str]:
     for note in layout.models.glob("*/checkpoints/release"):  # not finished: it has logs and pictures all the same
         if int(note.read_text("utf-8")) in releases:
             found.add(note.parent.parent.name)
-    if has_lake(layout.root) and releases:
+    if has_lake(layout.root):
         with warehouse.connect(layout.root) as con:
             rows = con.execute(
                 "SELECT model, release FROM models UNION SELECT model, release FROM evaluations"
             ).fetchall()
+            parents = con.execute("SELECT model, parent FROM models WHERE parent IS NOT NULL").fetchall()
         found |= {str(model) for model, release in rows if release in releases}
+        while heirs := {str(model) for model, parent in parents if parent in found} - found:
+            found |= heirs  # who goes on from a model has what that one saw
     return sorted(found)
 
 
@@ -105,6 +124,9 @@ def erase_samples(layout: Layout, removal: Removal, shards: Mapping[str, list[st
         if str(_release(folder)) in shards:
             _erase_samples(layout, folder, removal)
             _register(layout, folder, shards[str(_release(folder))])
+            refresh(folder, _provenance(layout, folder))
+        elif not any(folder.glob("*.tar")):  # pruned: the manifest's table has been cleared with all others
+            _tell_readers(layout, folder)
             refresh(folder, _provenance(layout, folder))
 
 
@@ -219,7 +241,7 @@ def erase_from_models(layout: Layout, removal: Removal, models: list[str]) -> No
         shutil.rmtree(work)
     for name in models:
         folder = layout.models / name
-        for pattern in ("*.png", "*.jpg", "events.out.tfevents*", "*.wandb", "*.html"):
+        for pattern in ("*.png", "*.jpg", "events.out.tfevents*", "*.wandb", "*.html", "rows.npz"):
             for path in folder.rglob(pattern):
                 path.unlink()
 

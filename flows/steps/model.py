@@ -31,10 +31,15 @@ def train(
 
     SIGTERM or SIGINT ends it after the step under way, saved (TrainingInterrupted); the next call goes on there.
     """
+    from gptface_core.config import load_preset, override
     from gptface_core.training import Progress
     from gptface_core.training import train as run
 
     _quiet()
+    schedule = {"steps": config.steps, "learning_rate": config.learning_rate}
+    preset = override(
+        load_preset(config.preset), {"training": {name: value for name, value in schedule.items() if value}}
+    )
 
     def tell(event: Progress) -> None:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in list(event.losses.items())[:3])
@@ -43,11 +48,12 @@ def train(
     summary = run(
         layout.shards(release),
         layout.models / name,
-        preset=config.preset,
+        preset=preset,
         seed=config.seed,
         on_progress=tell,
         stage=config.stage,
         options=config.options,
+        init_from=resolve_model(layout, config.init_from) if config.init_from else None,
     )
     tokenizer = {f"tokenizer_{name}": value for name, value in summary.tokenizer.items()}
     return {**tokenizer, **summary.losses}
@@ -140,19 +146,58 @@ def _row(metric: Mapping[str, Any], baseline: float | None) -> dict[str, float |
     }
 
 
+def check_name(layout: Layout, name: str, release: int, config: TrainConfig) -> None:
+    """ConfigError where another training would take the champion's folder."""
+    from gptface_core.config import load_preset
+
+    done = layout.models / name / DONE_FILE
+    if not done.is_file() or name != champion(layout):
+        return
+    told = json.loads(done.read_text("utf-8"))
+    if (told["release"], told["seed"], told["preset"]) != (release, config.seed, load_preset(config.preset).name):
+        raise ConfigError(f"--name {name} is the champion, which this would train over: choose another name")
+
+
+def champion(layout: Layout) -> str | None:
+    """Name of the champion; None where the lake knows none."""
+    import warehouse
+    from warehouse.champions import champion_of
+    from warehouse.lake import has_lake
+
+    if not has_lake(layout.root):
+        return None
+    with warehouse.connect(layout.root) as con:
+        return champion_of(con)
+
+
+def is_whole(layout: Layout, name: str) -> bool:
+    """Whether the folder of this model is there, its training ended."""
+    return (layout.models / name / DONE_FILE).is_file()
+
+
+def chosen_model(layout: Layout) -> Path | None:
+    """Folder of the champion, else of the newest trained model; None where there is none."""
+    name, trained = champion(layout), trained_models(layout)
+    if name is not None:
+        if is_whole(layout, name):
+            return layout.models / name
+        logger.warning("the champion %s has no folder any more: taking the newest model instead", name)
+    return trained[-1] if trained else None
+
+
 def resolve_model(layout: Layout, model: str) -> Path:
-    """Folder of a trained model: a name below ROOT/models, a path, or the newest; ConfigError where none fits."""
+    """Folder of a trained model: a name below ROOT/models, a path, or where empty the champion, else the newest;
+    ConfigError where none fits."""
     if model:
         for folder in (layout.models / model, Path(model)):
             if (folder / DONE_FILE).is_file():
                 return folder
-    trained = trained_models(layout)
-    if model:
-        names = ", ".join(path.name for path in trained) or "none yet: run gptface train"
+        names = ", ".join(path.name for path in trained_models(layout)) or "none yet: run gptface train"
         raise ConfigError(f"no trained model {model!r}: there is {names}")
-    if not trained:
+    chosen = chosen_model(layout)
+    if chosen is None:
         raise ConfigError(f"no trained model under {layout.models}: run gptface train --root {layout.root}")
-    return trained[-1]
+    return chosen
 
 
 def trained_models(layout: Layout) -> list[Path]:
@@ -162,9 +207,9 @@ def trained_models(layout: Layout) -> list[Path]:
 
 
 def register_model(
-    layout: Layout, name: str, preset: str, release: int, metrics: dict[str, float], run_id: str
+    layout: Layout, name: str, release: int, config: TrainConfig, metrics: dict[str, float], run_id: str
 ) -> None:
-    """Write the model's row: what it is, where it lies, and which shards it saw."""
+    """Write the model's row: what it is, where it lies, which shards it saw and which model it went on from."""
     from warehouse.register import register
     from warehouse.shards import INDEX_FILE
 
@@ -172,13 +217,14 @@ def register_model(
     row = {
         "model": name,
         "kind": "gptface",
-        "preset": preset,
+        "preset": config.preset,
         "path": (layout.models / name).relative_to(layout.root).as_posix(),
         "release": release,
         "shards_sha256": hashlib.sha256(index).hexdigest(),
         "metrics": json.dumps(metrics, sort_keys=True),
         "run_id": run_id,
         "created_at": dt.datetime.now(dt.UTC),
+        "parent": resolve_model(layout, config.init_from).name if config.init_from else None,
     }
     register(layout.root, "models", row)
 

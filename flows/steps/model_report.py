@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.steps.config import ConfigError
 from flows.steps.layout import Layout
-from flows.steps.model import DONE_FILE, trained_models
+from flows.steps.model import DONE_FILE, chosen_model, trained_models
 
 if TYPE_CHECKING:
     from warehouse.report.charts import Chart
@@ -69,10 +69,13 @@ PICTURES = {
 }
 
 
-def newest_model(layout: Layout, release: int | None = None) -> Path | None:
-    """Folder of the newest trained model, of those trained on `release` where one is named; None without one."""
+def shown_model(layout: Layout, release: int | None = None) -> Path | None:
+    """Folder of the champion or the newest trained model; where `release` is named, of the newest trained on that; None
+    without one."""
+    if release is None:
+        return chosen_model(layout)
     for folder in reversed(trained_models(layout)):
-        if release is None or json.loads((folder / DONE_FILE).read_text("utf-8")).get("release") == release:
+        if json.loads((folder / DONE_FILE).read_text("utf-8")).get("release") == release:
             return folder
     return None
 

@@ -185,9 +185,10 @@ def train(config: TrainConfig, runner: Runner) -> TrainSummary:
     with root_lock(layout.root), recorded(layout, "train", config) as run:
         _tidy(layout, runner)
         name = model.model_name(config, release)
+        model.check_name(layout, name, release, config)
         metrics = runner.step("train", model.train, layout, name, release, config, runner.progress)
         if config.stage == "all":
-            model.register_model(layout, name, config.preset, release, metrics, run.run_id)
+            model.register_model(layout, name, release, config, metrics, run.run_id)
         summary = TrainSummary(
             model=name,
             path=str(layout.models / name),

@@ -11,13 +11,13 @@ from typing import Any
 
 from crawler.files import write_json
 from flows.steps.layout import Layout
-from flows.steps.model_report import newest_model, read_model
+from flows.steps.model_report import read_model, shown_model
 
 logger = logging.getLogger(__name__)
 
 
 def write_report(root: Path, at: int | None = None) -> Path:
-    """Write ROOT/reports/index.html about the newest release and the newest model; returns its path.
+    """Write ROOT/reports/index.html about the newest release and the champion, else the newest model; returns its path.
 
     With `at` it is ROOT/reports/release-NNNNN.html about that release and the newest model trained on it. Raises
     InputError where there is no lake or no such release, or where a model's files cannot be read.
@@ -37,7 +37,7 @@ def write_report(root: Path, at: int | None = None) -> Path:
         changes = read_changes(con, corpus.release)
         faces = read_gallery(con, layout.root, corpus.release)
         more = More(read_spread(con, corpus.rules), read_balance(con), read_dropped(con, layout.root))
-        folder = newest_model(layout, at)
+        folder = shown_model(layout, at)
         model = read_model(folder, read_metrics(con, folder.name)) if folder is not None else None
     name = "index.html" if at is None else f"release-{at:05d}.html"
     return write_page(layout.reports / name, render_page(layout.root, corpus, faces, model, changes, more))

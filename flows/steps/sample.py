@@ -30,7 +30,7 @@ def served(config: BuildConfig) -> Iterator[tuple[BuildConfig, SampleWeb | None]
         return
     from sample_web.server import SampleWeb
 
-    with SampleWeb(images=_count(config.source), seed=0, port=_free_port()) as web:
+    with SampleWeb(images=_count(config.source), seed=0, port=free_port()) as web:
         # Our own server needs no courtesy; loopback is where it is.
         yield dataclasses.replace(config, source=f"site:{web.url}", allow_private=True, page_delay_s=0.0), web
 
@@ -62,8 +62,8 @@ def _count(source: str) -> int:
     return int(text)
 
 
-def _free_port() -> int:
-    """The fixed port where its neighbours are free too, else 0 (any)."""
+def free_port() -> int:
+    """The fixed port where its neighbours are free too, else 0 (any): the same addresses give the same splits."""
     import socket
 
     for port in range(_PORT, _PORT + 4):

@@ -69,6 +69,22 @@ def write_shards(layout: Layout, release: int, samples_per_shard: int, runner: R
     return ShardSummary(release, sum(1 for record in records if record.samples), samples)
 
 
+def ensure_shards(layout: Layout, release: int, samples_per_shard: int, runner: Runner) -> None:
+    """Write the shards of a release again where some are gone (a `prune`), cut as they were."""
+    from warehouse.lake import root_lock
+    from warehouse.shards import INDEX_FILE, read_index
+
+    folder = layout.shards(release)
+    if (folder / INDEX_FILE).is_file():
+        index = read_index(folder)
+        files = [shard["file"] for split in index["splits"].values() for shard in split["shards"]]
+        if all((folder / file).is_file() for file in files):
+            return
+        samples_per_shard = int(index["config"].get("samples_per_shard", samples_per_shard))
+    with root_lock(layout.root):
+        write_shards(layout, release, samples_per_shard, runner)
+
+
 def crop_config() -> dict[str, Any]:
     """What here decides the bytes of a crop: size, quality, versions of code and encoders."""
     from gptface_core.faces.align import CROP_PX

@@ -10,7 +10,7 @@ from PIL import Image
 
 from flows.steps.config import ConfigError
 from flows.steps.layout import Layout
-from flows.steps.model_report import newest_model, read_history, read_model
+from flows.steps.model_report import read_history, read_model, shown_model
 from flows.steps.report import write_report, write_summary
 from warehouse.errors import InputError
 from warehouse.report.data import Metric
@@ -77,8 +77,8 @@ def test_broken_json_of_a_model_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_no_trained_model_is_none(tmp_path: Path) -> None:
     (tmp_path / "models" / "half").mkdir(parents=True)
-    assert newest_model(Layout(tmp_path)) is None
-    assert newest_model(Layout(_model(tmp_path / "models" / "demo").parents[1])) == tmp_path / "models" / "demo"
+    assert shown_model(Layout(tmp_path)) is None
+    assert shown_model(Layout(_model(tmp_path / "models" / "demo").parents[1])) == tmp_path / "models" / "demo"
 
 
 @pytest.mark.e2e

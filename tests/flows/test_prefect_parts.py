@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from flows.cli import up
 from flows.cli.children import start_child, stop_children
-from flows.parameters import BuildSettings
-from flows.steps.config import BuildConfig, from_dict
+from flows.parameters import BuildSettings, ChallengeSettings, RetentionSettings
+from flows.steps.config import BuildConfig, NightConfig, RetentionConfig, from_dict
 from warehouse.errors import InputError
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -138,6 +138,14 @@ def test_settings_are_the_configs_fields_with_its_defaults() -> None:
     assert set(settings) == set(expected) - top_level
     made = from_dict(BuildConfig, {"source": "sample:600", **settings})
     assert made == config
+
+
+def test_settings_of_a_night_are_the_configs_fields_with_its_defaults() -> None:
+    assert RetentionConfig(**RetentionSettings().model_dump()) == RetentionConfig()
+    night = NightConfig(BuildConfig(source="sample:600"))
+    own = {"build", "preset", "seed", "min_new_rows", "retention"}
+    told = {field.name: getattr(night, field.name) for field in dataclasses.fields(night) if field.name not in own}
+    assert ChallengeSettings().model_dump() == told
 
 
 def test_unknown_setting_is_refused() -> None:

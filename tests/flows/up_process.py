@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +38,24 @@ class Up:
             command, env=self.env, cwd=self.home, capture_output=True, text=True, timeout=limit_s, check=False
         )
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """An answer of the Prefect server: POST with a body, GET without."""
+    def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        """An answer of the Prefect server, None where it has none: POST with a body, GET without, or `method`.
+
+        Asked again where its database is busy for the moment (503), as Prefect's own client does.
+        """
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.api + path, data=data, headers={"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
+        request = urllib.request.Request(
+            self.api + path, data=data, headers={"Content-Type": "application/json"}, method=method
+        )
+        for pause_s in (1, 2, 4, 8, 0):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or not pause_s:
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("unreachable")
 
     def stop(self, number: int = signal.SIGTERM, limit_s: float = 60) -> int:
         """Send the signal, wait for the end; the exit code."""
@@ -61,6 +74,8 @@ def start_up(folder: Path, limit_s: float = 240) -> Up:
     root, home, port = folder / "root", folder / "home", free_port()
     home.mkdir(exist_ok=True)
     env = {"HOME": str(home), "PATH": os.defpath, "LANG": "C.UTF-8", "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    if "PYTHONPATH" in os.environ:  # a worktree that shares its environment: else another clone's flows would run
+        env["PYTHONPATH"] = os.environ["PYTHONPATH"]
     log = folder / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
