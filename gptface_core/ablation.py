@@ -11,13 +11,13 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import gptface_core
 from gptface_core.config import Preset, RunOptions, load_preset, override
 from gptface_core.errors import InputError
 from gptface_core.evaluation.rows import RowValues, load_rows
@@ -162,7 +162,7 @@ def _run_arm(
         if metric in METRICS
     }
     record = {"arm": name, "says": ARMS[name].says, "seed": seed, "metrics": figures}
-    record |= {"seconds": round(sum(summary.seconds.values())), "version": gptface_core.__version__, "key": key}
+    record |= {"seconds": round(sum(summary.seconds.values())), "version": version("gptface"), "key": key}
     row = _row(out, name, seed)
     row.parent.mkdir(parents=True, exist_ok=True)
     _save_values(row.with_suffix(".npz"), load_rows(model / "evaluation"))
