@@ -232,6 +232,7 @@ def migration(version: int) -> list[str]:
             f"ALTER TABLE {LAKE}.history.faces ADD COLUMN flatness FLOAT",
             f"ALTER TABLE {LAKE}.history.decisions ADD COLUMN clip_similarity FLOAT",
             f"ALTER TABLE {LAKE}.history.corpus ADD COLUMN clip_similarity FLOAT",
+            f"ALTER TABLE {LAKE}.main.models ADD COLUMN parent VARCHAR",
         ]
     if version == 2:
         return [
@@ -240,8 +241,6 @@ def migration(version: int) -> list[str]:
                 FROM (SELECT row_id, any_value(image_host) AS image_host FROM {LAKE}.history.pairs GROUP BY row_id) p
                 WHERE p.row_id = d.row_id""",
         ]
-    if version == 3:
-        return [f"ALTER TABLE {LAKE}.main.models ADD COLUMN parent VARCHAR"]
     if version != 1:
         return []
     old = f"{LAKE}.main.sources"

@@ -110,12 +110,16 @@ def test_a_lake_of_the_format_before_gets_what_is_new_and_keeps_its_rows(tmp_pat
         con.execute("DROP VIEW similarities")
         for table, column in (("faces", "flatness"), ("decisions", "clip_similarity"), ("corpus", "clip_similarity")):
             con.execute(f"ALTER TABLE history.{table} DROP COLUMN {column}")
+        con.execute("DROP TABLE promotions")
+        con.execute("ALTER TABLE models DROP COLUMN parent")
         con.execute("UPDATE lake_format SET version = 3")
     with connect(tmp_path) as con:
         assert con.execute("SELECT version FROM lake_format").fetchall() == [(lake.tables.FORMAT_VERSION,)]
         assert con.execute("SELECT count(*), count(clip_similarity) FROM corpus").fetchone() == (2, 0)
         assert con.execute("SELECT count(*), count(flatness) FROM faces").fetchone() == (2, 0)
         assert con.execute("SELECT count(*) FROM similarities").fetchone() == (0,)
+        assert con.execute("SELECT count(parent) FROM models").fetchone() == (0,)
+        assert con.execute("SELECT count(*) FROM promotions").fetchone() == (0,)
     # Faces parts of older versions have no flatness: such a face is of no known type, and passes.
     path = crawl / "faces/00000.faces.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["flatness"]), path)
