@@ -42,16 +42,16 @@ PRESET = {
     "model": {"layers": 2},
     "tokenizer_training": {"steps": 200},
     "training": {
-        "modelling_steps": 20,
-        "warmup_steps": 80,
+        "modelling_steps": 10,
+        "warmup_steps": 30,
         "warmup_batch": 64,
-        "steps": 30,
+        "steps": 10,
         "milm_batch": 16,
         "itm_batch": 48,
         "weight_itc": 1.0,
     },
 }
-STEPS = 180
+STEPS = 420
 SIZES = (700, 1700, 2500)  # pictures of the web, night by night
 FIRST, SECOND, THIRD = "night-nights-r00001-s0", "night-nights-r00002-s0", "night-nights-r00003-s0"
 SAVE_BLOCK = """
