@@ -138,9 +138,9 @@ def _funnel_table(pairs: int, downloaded: int, with_face: int, kept: int, reason
 
 
 def _metric_columns(table: Table) -> None:
-    table.add_column("figure", no_wrap=True)
+    table.add_column("figure", overflow="fold")  # a long name takes two lines before a number is cut
     for name in ("value", "95 % interval", "baseline", "samples"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
 
 
 def _metric_cells(metric: dict[str, float | None]) -> tuple[str, str, str, str]:
