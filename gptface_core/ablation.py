@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from gptface_core.config import Preset, RunOptions, load_preset, override
 from gptface_core.errors import InputError
+from gptface_core.evaluation.intervals import percentiles
 from gptface_core.evaluation.rows import RowValues, load_rows
 from gptface_core.files import replacing, write_text
 from gptface_core.shards import open_index
@@ -96,10 +97,10 @@ def ablate(
         raise InputError(f"no suite '{suite}': choose {' or '.join(SUITES)}")
     if not seeds:
         raise InputError("no seeds: give at least one")
-    base, folder = load_preset(preset), Path(out)
+    base, folder, digest = load_preset(preset), Path(out), open_index(shards).digest()
     for seed in seeds:
         for name in SUITES[suite]:
-            key = _key(base, name, open_index(shards).digest())
+            key = _key(base, name, digest)
             if not _finished(folder, name, seed, key):
                 if on_arm is not None:
                     on_arm(name, seed)
@@ -195,6 +196,5 @@ def compare(
     for _ in range(DRAWS):
         seeds, faces = (rng.integers(size, size=size) for size in gain.shape)
         draws.append(gain[seeds][:, faces].mean())
-    low, high = np.percentile(draws, [2.5, 97.5])
     means = (float(a.mean()), float(b.mean()), float(gain.mean()))
-    return Difference(arm, metric, *means, float(low), float(high), *gain.shape)
+    return Difference(arm, metric, *means, *percentiles(np.array(draws)), *gain.shape)

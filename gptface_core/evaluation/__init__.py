@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,16 @@ def evaluate(
     labels: Path | str | None,
     out_dir: Path | str,
     seed: int = 0,
-    suite: str = "",
     options: Options | None = None,
 ) -> dict[str, Any]:
     """Run a suite of benchmarks; results are written to `out_dir/evaluation.json` (`Options.file`), last, beside
     pictures and `rows.npz`.
 
     `metrics` holds the headline figures, `figures` all of them, `left_out` what could not be measured and why. `labels`
-    is a table of attributes and opposed captions by row_id (`labels.py`); `suite` overrules that of the options.
+    is a table of attributes and opposed captions by row_id (`labels.py`).
     Raises InputError for an unreadable model, shards or labels, and an unknown suite or benchmark.
     """
     options = options or Options()
-    options = replace(options, suite=suite or options.suite)
     chosen = choose(options)
     bundle, out = load_bundle(model_dir), Path(out_dir)
     truth = read_labels(Path(labels)) if labels is not None else None

@@ -10,13 +10,10 @@ from pathlib import Path
 
 from gptface_core.bundle import Bundle
 from gptface_core.datasets import FaceSet
-from gptface_core.evaluation.encoders import ModelEncoder
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.finetune import FineTuning
-from gptface_core.evaluation.protocol import SEEDS, probes, tuned
-from gptface_core.evaluation.supervised import attribute_problem, figures
-
-FRACTIONS = (0.01, 0.1, 1.0)
+from gptface_core.evaluation.protocol import FRACTIONS, SEEDS, measure
+from gptface_core.evaluation.supervised import attribute_problem
 
 
 def run(
@@ -32,10 +29,4 @@ def run(
 
     Raises InputError for a set without attributes, an empty split, or a person in two splits.
     """
-    problem, test = attribute_problem(faces), faces.part("test")
-    encoder = ModelEncoder("GPTFace", bundle.model, bundle.image, folder)
-    attempts = probes(problem, encoder, faces, fractions, seeds, folder)
-    if fine_tuning is not None:
-        config = bundle.model.config
-        attempts.append(tuned(problem, config, bundle.model, bundle.image, faces, fine_tuning, seeds=seeds))
-    return [figure for attempt in attempts for figure in figures(problem, test, attempt, seed=seed)]
+    return measure(attribute_problem(faces), bundle, faces, fractions, seeds, fine_tuning, folder, seed)

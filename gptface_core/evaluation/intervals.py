@@ -23,5 +23,10 @@ def wilson(successes: float, count: int) -> tuple[float, float]:
 def bootstrap(values: npt.NDArray[np.float64], rng: np.random.Generator, draws: int = 1000) -> tuple[float, float]:
     """Percentile interval of the mean of `values` (R,)."""
     means = values[rng.integers(len(values), size=(draws, len(values)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    return percentiles(means)
+
+
+def percentiles(draws: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95 % of drawn values."""
+    low, high = np.percentile(draws, [2.5, 97.5])
     return (float(low), float(high))

@@ -14,6 +14,7 @@ from gptface_core.bundle import Bundle
 from gptface_core.errors import InputError
 from gptface_core.evaluation.context import Context
 from gptface_core.evaluation.figure import Figure
+from gptface_core.evaluation.intervals import percentiles
 from gptface_core.evaluation.labels import ATTRIBUTES, PROBED
 from gptface_core.evaluation.registry import Benchmark
 from gptface_core.evaluation.rows import RowValues, mean_rows
@@ -91,12 +92,12 @@ def probe(
     for _ in range(300):
         rows = rng.integers(len(right), size=len(right))
         draws.append(balanced_accuracy(right[rows], test_labels[rows]))
-    low, high = np.percentile(draws, [2.5, 97.5])
+    low, high = percentiles(np.array(draws))
     _, kinds, counts = np.unique(test_labels, return_inverse=True, return_counts=True)
     return {
         "value": value,
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "chance": 1 / len(counts),
         "rows": float(len(right)),
         "per_row": (right * len(right) / (len(counts) * counts[kinds])).tolist(),

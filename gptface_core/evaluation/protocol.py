@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gptface_core.bundle import Bundle
 from gptface_core.configuration import GPTFaceConfig
 from gptface_core.datasets import FaceSet
 from gptface_core.errors import InputError
-from gptface_core.evaluation.encoders import FaceEncoder, cached_features
+from gptface_core.evaluation.encoders import FaceEncoder, ModelEncoder, cached_features
+from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.finetune import Examples, FineTuning, examples, fine_tune, logits
 from gptface_core.evaluation.linear import probe
 from gptface_core.evaluation.resampling import Numbers
-from gptface_core.evaluation.supervised import Attempt, Problem, constant_prediction, subset
+from gptface_core.evaluation.supervised import Attempt, Problem, constant_prediction, figures, subset
 from gptface_core.heads import GPTFaceClassifier, GPTFaceForAttributes, GPTFaceForExpression
 from gptface_core.image_tokenizer import PictureTokenizer
 from gptface_core.model import GPTFace
@@ -31,6 +33,7 @@ from gptface_core.shards import SPLITS
 
 logger = logging.getLogger(__name__)
 SEEDS = (0, 1, 2)
+FRACTIONS = (0.01, 0.1, 1.0)
 
 
 @dataclass(frozen=True)
@@ -148,3 +151,23 @@ def tuned(
     details: dict[str, Any] = {"settings": dict(vars(settings)), "runs": runs, "training_rows": len(rows)}
     mode = "scratch" if trunk is None else "finetuned"
     return Attempt(name, mode, np.stack(answers), fraction, details)
+
+
+def measure(
+    problem: Problem,
+    bundle: Bundle,
+    faces: FaceSet,
+    fractions: Sequence[float] = FRACTIONS,
+    seeds: Sequence[int] = SEEDS,
+    fine_tuning: FineTuning | None = None,
+    folder: Path | None = None,
+    seed: int = 0,
+) -> list[Figure]:
+    """Figures of a model on a framed set: frozen probes, and fine-tuned where a budget is given."""
+    encoder = ModelEncoder("GPTFace", bundle.model, bundle.image, folder)
+    attempts = probes(problem, encoder, faces, fractions, seeds, folder)
+    if fine_tuning is not None:
+        config = bundle.model.config
+        attempts.append(tuned(problem, config, bundle.model, bundle.image, faces, fine_tuning, seeds=seeds))
+    test = faces.part("test")
+    return [figure for attempt in attempts for figure in figures(problem, test, attempt, seed=seed)]

@@ -43,9 +43,3 @@ def mean_class_accuracy(confusion: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
     recall = np.diagonal(confusion, axis1=-2, axis2=-1) / np.maximum(rows, 1e-12)
     present = rows > 0
     return np.asarray((recall * present).sum(-1) / np.maximum(present.sum(-1), 1))
-
-
-def percentiles(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The middle 95 % of drawn values."""
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gptface_core.evaluation.intervals import bootstrap, wilson
+from gptface_core.evaluation import subgroups
+from gptface_core.evaluation.intervals import bootstrap
 
 LEAST = 20  # samples below which a subgroup gets no percentage
 Flags = npt.NDArray[np.bool_]
@@ -41,14 +42,9 @@ def difference(
     return (float(gaps.mean()), *bootstrap(gaps, rng))
 
 
-def by_subgroup(success: Flags, groups: Sequence[Hashable]) -> dict[str, Mapping[str, Any]]:
+def by_subgroup(success: Flags, groups: Sequence[Hashable]) -> dict[str, dict[str, Any]]:
     """Share of successes with Wilson's interval by group; a group under LEAST samples has its count alone."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for group in sorted(set(groups), key=str):
-        inside = success[[member == group for member in groups]]
-        counted: dict[str, Any] = {"samples": len(inside)}
-        if len(inside) >= LEAST:
-            low, high = wilson(float(inside.sum()), len(inside))
-            counted |= {"value": float(inside.mean()), "low": low, "high": high}
-        found[str(group)] = counted
-    return found
+    kind = "group"
+    return subgroups.by_subgroup(success.astype(np.float64), [{kind: str(group)} for group in groups], LEAST).get(
+        kind, {}
+    )

@@ -17,6 +17,7 @@ from gptface_core.datasets import FaceSet
 from gptface_core.datasets.faceset import UNKNOWN_CLASS
 from gptface_core.errors import InputError
 from gptface_core.evaluation.figure import Figure
+from gptface_core.evaluation.intervals import percentiles
 from gptface_core.evaluation.resampling import (
     Numbers,
     Weights,
@@ -24,7 +25,6 @@ from gptface_core.evaluation.resampling import (
     confusions,
     draw_weights,
     mean_class_accuracy,
-    percentiles,
 )
 from gptface_core.evaluation.subgroups import by_subgroup
 
