@@ -2,13 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Two processes; a module's tests stay in one of them, so that its costly fixtures are made once.
+PYTEST2 := $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-# No tool asks the network for updates, sends analytics, or draws on an inherited interpreter.
+# No tool asks the network for updates, sends analytics, or draws on an inherited interpreter; bytecode is kept, since
+# commands and tests start hundreds of processes.
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
-unexport PYTHONPATH PYTHONHOME
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo up test test-fast test-slow lint bench clean
 
@@ -38,11 +41,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint test-fast  ## ruff, mypy and all tests but the slow ones (under 15 minutes)
-	$(BIN)/pytest -q -m "not slow and (e2e or realdata)"
+test: lint  ## ruff, mypy and all tests but the slow ones (under 15 minutes)
+	$(PYTEST2) -m "not slow"
 
 test-fast: setup  ## unit tests alone (under 90 seconds)
-	$(BIN)/pytest -q -m "not slow and not e2e and not realdata" -n 2
+	$(PYTEST2) -m "not slow and not e2e and not realdata"
 
 test-slow: setup  ## chaos, PostgreSQL, Ray, nights (under 60 minutes)
 	$(BIN)/pytest -q -m slow

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
+import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +17,8 @@ from flows.steps.layout import Layout
 
 if TYPE_CHECKING:
     from sample_web.server import SampleWeb
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "sample:"
 _PORT = 8717  # fixed, so that addresses and with them row ids are the same in every run
@@ -24,13 +30,17 @@ LABELS = ("row_id", "true_caption", "contradicting_caption", "eyeglasses", "bear
 
 @contextlib.contextmanager
 def served(config: BuildConfig) -> Iterator[tuple[BuildConfig, SampleWeb | None]]:
-    """The config with a source that can be crawled; for `sample:N` the small web runs while the block does."""
+    """The config with a source that can be crawled; for `sample:N` the small web runs while the block does.
+
+    Waits while another build of this user serves one: on other ports it would have other addresses, hence other rows.
+    """
     if not config.source.startswith(PREFIX):
         yield config, None
         return
     from sample_web.server import SampleWeb
 
-    with SampleWeb(images=_count(config.source), seed=0, port=free_port()) as web:
+    count = _count(config.source)
+    with _port_lock(), SampleWeb(images=count, seed=0, port=free_port()) as web:
         # Our own server needs no courtesy; loopback is where it is.
         yield dataclasses.replace(config, source=f"site:{web.url}", allow_private=True, page_delay_s=0.0), web
 
@@ -60,6 +70,22 @@ def _count(source: str) -> int:
     if not text.isascii() or not text.isdigit() or not _MIN_IMAGES <= int(text) <= _MAX_IMAGES:
         raise ConfigError(f"source {source!r}: give a number of pictures from {_MIN_IMAGES} to {_MAX_IMAGES:,}")
     return int(text)
+
+
+@contextlib.contextmanager
+def _port_lock() -> Iterator[None]:
+    """Hold the fixed ports among the builds of one user; the kernel gives them back however a build ends."""
+    path = Path(tempfile.gettempdir()) / f"gptface-sample-{os.getuid()}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("another build serves a sample web: waiting for it to end (lock %s)", path)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def free_port() -> int:

@@ -178,6 +178,7 @@ def micro() -> Preset:
     return override(load_preset("demo"), {"name": "micro", "threads": 1, "tokenizer": tokenizer, "model": shape})
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_probe_reads_what_is_there_and_shuffled_labels_score_at_chance(shuffled: bool) -> None:
     faces = striped(shuffled)
@@ -192,6 +193,7 @@ def test_a_probe_reads_what_is_there_and_shuffled_labels_score_at_chance(shuffle
             assert exact.value > 0.9 and balanced.low > balanced.baseline
 
 
+@pytest.mark.e2e
 def test_validation_chooses_the_strength_and_test_labels_are_never_looked_at() -> None:
     faces = striped()
     problem = expression_problem(faces)
@@ -211,6 +213,7 @@ def test_validation_chooses_the_strength_and_test_labels_are_never_looked_at() -
     assert fit_column((noise[0], noise[1], noise[2]), unknown).strength is None
 
 
+@pytest.mark.e2e
 def test_low_data_subsets_are_random_shares_by_seed() -> None:
     assert np.array_equal(subset(50, 1, 3), np.arange(50))
     first, again, other = subset(500, 0.1, 0), subset(500, 0.1, 0), subset(500, 0.1, 1)
@@ -263,6 +266,7 @@ def test_an_untrained_network_tells_pictures_apart_and_is_the_same_for_a_seed() 
     assert len(np.unique(encoded[0].round(4), axis=0)) == len(faces), "its codes differ from picture to picture"
 
 
+@pytest.mark.e2e
 def test_fine_tuning_learns_within_its_budget_and_keeps_what_validation_liked() -> None:
     faces = striped(count=180)
     model, tokenizer = untrained_preset(micro(), np.stack([faces.picture(i, 32) for i in faces.items[:64]]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -35,11 +36,18 @@ def model(name: str, **others: object) -> dict[str, object]:
     return {"model": name, **fixed, **others}
 
 
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with the models a, b and c. Never changed: copy it."""
+    root = tmp_path_factory.mktemp("champions")
+    lake.create(root)
+    register(root, "models", [model(name) for name in "abc"])
+    return root
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    lake.create(tmp_path)
-    register(tmp_path, "models", [model(name) for name in "abc"])
-    return tmp_path
+def root(registered: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(registered, tmp_path / "root"))
 
 
 def aliases(root: Path) -> dict[str, str]:

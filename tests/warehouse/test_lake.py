@@ -102,6 +102,7 @@ def test_a_lake_of_the_first_format_is_brought_up_and_goes_on(tmp_path: Path) ->
         assert con.execute("SELECT count(*) FROM corpus").fetchone() == (1,)
 
 
+@pytest.mark.e2e
 def test_a_lake_of_the_format_before_gets_what_is_new_and_keeps_its_rows(tmp_path: Path) -> None:
     crawl = write_crawl(tmp_path / "raw/x/g000", [Shot("a"), Shot("b")])
     publish(tmp_path, [crawl])

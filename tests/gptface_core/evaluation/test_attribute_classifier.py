@@ -35,6 +35,7 @@ def test_it_learns_what_is_drawn_and_from_shuffled_labels_nothing(drawn: Drawn, 
     assert 0.3 < _accuracy(drawn, tmp_path / "shuffled", shuffled) < 0.7
 
 
+@pytest.mark.e2e
 def test_it_is_trained_once_per_release_and_kept(drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context, truth = drawn.context(tmp_path), read_labels(drawn.labels)
     first = trained_classifier(context.train, truth, "one", tmp_path, 2).predict(list(context.test.pictures))
