@@ -101,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=1000, help="of fine-tuning, and of training from scratch")
     parser.add_argument("--tuning-seeds", type=int, default=1, help="fine-tunings, each with its own seed")
     parser.add_argument("--learning-rate", type=float, default=FineTuning.learning_rate)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training")
+    parser.add_argument("--compile", action="store_true", help="torch.compile: minutes at first, then a third faster")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--again", action="store_true", help="run parts anew that the results have")
     parser.add_argument("--cache", type=Path, default=cache_folder() / "faces", help="points, pictures, features")
@@ -196,7 +198,12 @@ def _run_part(name: str, options: argparse.Namespace, results: Results) -> None:
 
 def _attempts(task: Task, method: str) -> list[Attempt]:
     options = task.options
-    budget = FineTuning(steps=options.steps, learning_rate=options.learning_rate)
+    budget = FineTuning(
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        precision=options.precision,
+        compile=options.compile,
+    )
     seeds = tuple(range(options.tuning_seeds))
     if method == "majority":
         return [majority(task.problem, task.faces)]

@@ -117,6 +117,7 @@ class PretrainTraining:
     weight_itc: float = 0.3
     label_smoothing: float = 0.1
     itm_masked_share: float = 0.5  # of the pairs that the matching loss sees
+    opposed_share: float = 0.0  # of mismatched captions: true but for one attribute, where captions name attributes
     validate_every: int = 100
     validation_rows: int = 128
     accumulate: int = 1  # parts that a batch is cut into, one after the other; contrast then spans a part
@@ -125,6 +126,8 @@ class PretrainTraining:
     def __post_init__(self) -> None:
         if self.accumulate < 1:
             raise InputError(f"accumulate {self.accumulate}: choose at least 1")
+        if not 0 <= self.opposed_share <= 1:
+            raise InputError(f"opposed_share {self.opposed_share}: choose from 0 (captions at random) to 1")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay {self.ema_decay}: choose from 0 (none) to below 1, such as 0.999")
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gptface_core.batches import PairBatch, Pairs, Shuffled, Stream
+from gptface_core.claims import POOL, claim_codes, opposed
 from gptface_core.config import Preset
 from gptface_core.distributed import Engine, gather
 from gptface_core.figures import gray_out
@@ -80,6 +81,19 @@ def milm_losses(model: GPTFace, text_hidden: Tensor, image_hidden: Tensor, pairs
     return words, codes
 
 
+def contradicting(
+    tokens: TokenSet, rows: Indices, otherwise: Indices, share: float, rng: np.random.Generator
+) -> Indices:
+    """For a `share` of `rows` a row whose caption contradicts theirs in one attribute, if a few hundred rows drawn at
+    random hold one (`gptface_core.claims`); for the rest `otherwise` (B,)."""
+    if share == 0:
+        return otherwise
+    pool = rng.integers(len(tokens), size=POOL)
+    codes = claim_codes([tokens.captions[row] for row in np.concatenate([rows, pool])])
+    found = opposed(codes[: len(rows)], codes[len(rows) :], rng)
+    return np.where((found >= 0) & (rng.random(len(rows)) < share), pool[found], otherwise)
+
+
 def contrastive_batch(model: GPTFace, tokens: TokenSet, rows: Indices, rng: np.random.Generator) -> PairBatch:
     """Captions and pictures of `rows`, nothing hidden; views are drawn from `rng`."""
     slots = max(1, int(tokens.lengths[rows].max()))
@@ -96,12 +110,14 @@ def joint_batch(
     """A batch for all four losses. The matching pairs and the modelling pairs are drawn apart: the first half
     mismatched, half of them masked by the same law whether they match or not; the second matched, and masked all."""
     share = 1 - preset.training.itm_masked_share
-    source, matched = mismatch(tokens.caption_keys[itm_rows], rng)
+    keys = tokens.caption_keys
+    source, matched = mismatch(keys[itm_rows], rng)
+    captions, wrong = itm_rows[source], np.flatnonzero(~matched)
+    captions[wrong] = contradicting(tokens, itm_rows[wrong], captions[wrong], preset.training.opposed_share, rng)
     milm = draw_pairs(model, tokens, milm_rows, milm_rows, preset, rng, 0.0)
-    itm = draw_pairs(model, tokens, itm_rows, itm_rows[source], preset, rng, share)
-    # Text j belongs to picture source[j], so contrast pairs by caption and not by place.
-    keys = tokens.caption_keys[itm_rows]
-    same = torch.from_numpy(keys[:, None] == keys[source][None, :])
+    itm = draw_pairs(model, tokens, itm_rows, captions, preset, rng, share)
+    # Text j belongs to picture captions[j], so contrast pairs by caption and not by place.
+    same = torch.from_numpy(keys[itm_rows][:, None] == keys[captions][None, :])
     rows = np.concatenate([milm_rows, itm_rows])
     return PairBatch(rows, milm, itm, torch.from_numpy(matched).long(), same)
 
@@ -182,7 +198,15 @@ def warm_up(stage: Stage) -> None:
     """InfoNCE alone, for `warmup_steps`."""
     config = stage.preset.training
     order = Shuffled(len(stage.train), config.warmup_batch, stage.rng)
-    stream = Stream(stage.rng, (order,), lambda: contrastive_batch(stage.model, stage.train, next(order), stage.rng))
+
+    def draw() -> PairBatch:
+        rows = next(order)
+        asked, rest = np.split(rows, [len(rows) // 2])  # partners bring their own pictures: hard both ways
+        partners = contradicting(stage.train, asked, rest[: len(asked)], config.opposed_share, stage.rng)
+        rows = np.concatenate([asked, partners, rest[len(asked) :]])
+        return contrastive_batch(stage.model, stage.train, rows, stage.rng)
+
+    stream = Stream(stage.rng, (order,), draw)
     sizes = {"training.warmup_batch": config.warmup_batch}
     Loop(_work(stage, "warm-up", config.warmup_steps, 4, {"itc": 1.0}, stream, sizes), stage.around).run()
 

@@ -1,7 +1,4 @@
-"""What a caption of our own corpus says about a face, and the same caption untrue in one attribute alone.
-
-The words are those of `sample_web` and their plain synonyms. A caption that says nothing of an attribute leaves it out.
-"""
+"""What a caption of our own corpus says about a face, and the same caption untrue in one attribute alone."""
 
 from __future__ import annotations
 
@@ -11,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from gptface_core import claims
+from gptface_core.claims import Claims
+from gptface_core.evaluation.labels import ATTRIBUTES
+
 HAIR_COLOURS = ("black", "brown", "blond", "red", "grey")
-Claims = dict[str, Any]
 
 _HAIR = re.compile(rf"\b({'|'.join(HAIR_COLOURS)})(?= hair)", re.I)
 _NO_GLASSES = re.compile(r"\b(?:no|without) (?:eye)?glasses\b", re.I)
@@ -23,19 +23,8 @@ _SMILING, _SERIOUS = re.compile(r"\bsmiling\b", re.I), re.compile(r"\bserious\b"
 
 
 def read_claims(caption: str) -> Claims:
-    """Attribute to what is said of it: eyeglasses, beard, smiling true or false, hair_colour a word."""
-    found: Claims = {}
-    if _GLASSES.search(caption):
-        found["eyeglasses"] = not _NO_GLASSES.search(caption)
-    if _NO_BEARD.search(caption):
-        found["beard"] = False
-    elif _BEARD.search(caption):
-        found["beard"] = True
-    if hair := _HAIR.search(caption):
-        found["hair_colour"] = hair[1].lower()
-    if _SMILING.search(caption) or _SERIOUS.search(caption):
-        found["smiling"] = bool(_SMILING.search(caption))
-    return found
+    """What a caption says of the labelled attributes: eyeglasses, beard, smiling true or false, hair_colour a word."""
+    return {name: value for name, value in claims.read_claims(caption).items() if name in ATTRIBUTES}
 
 
 def contradict(caption: str, attribute: str, rng: np.random.Generator) -> str | None:
@@ -57,7 +46,7 @@ def contradict(caption: str, attribute: str, rng: np.random.Generator) -> str | 
     return _SMILING.sub("serious", caption) if said[attribute] else _SERIOUS.sub("smiling", caption)
 
 
-def true_share(claims: Mapping[str, Any], truth: Mapping[str, Any]) -> tuple[int, int]:
+def true_share(said: Mapping[str, Any], truth: Mapping[str, Any]) -> tuple[int, int]:
     """How many of the claims about known attributes are true, and how many there are."""
-    known = {name: value for name, value in claims.items() if truth.get(name) is not None}
+    known = {name: value for name, value in said.items() if truth.get(name) is not None}
     return sum(truth[name] == value for name, value in known.items()), len(known)

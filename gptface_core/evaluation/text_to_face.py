@@ -15,8 +15,9 @@ import torch
 
 from gptface_core.bundle import Bundle
 from gptface_core.canvas import Canvas
+from gptface_core.claims import Claims
 from gptface_core.evaluation.attribute_classifier import Answers
-from gptface_core.evaluation.claims import Claims, read_claims
+from gptface_core.evaluation.claims import read_claims
 from gptface_core.evaluation.context import Context, NotMeasuredError
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.registry import Benchmark

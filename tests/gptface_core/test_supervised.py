@@ -282,8 +282,15 @@ def test_fine_tuning_learns_within_its_budget_and_keeps_what_validation_liked() 
         assert run["history"][int(np.argmin(losses))]["step"] == run["chosen_step"]
     scratch = tuned(expression_problem(faces), model.config, None, tokenizer, faces, replace(settings, steps=2))
     assert scratch.mode == "scratch" and torch.isfinite(torch.tensor(scratch.predicted)).all()
+    half = tuned(expression_problem(faces), model.config, model, tokenizer, faces, replace(settings, precision="bf16"))
+    assert half.details is not None and half.details["settings"]["precision"] == "bf16"
+    assert (half.predicted == expression_problem(faces).truth(faces.part("test"))).mean() > 0.5, (
+        "it learns in bf16, too"
+    )
     with pytest.raises(InputError, match="steps 0: choose at least 1"):
         FineTuning(steps=0)
+    with pytest.raises(InputError, match="no precision 'fp16': choose fp32 or bf16"):
+        FineTuning(precision="fp16")
 
 
 def test_a_look_alike_in_training_changes_the_score_that_is_told_apart() -> None:
