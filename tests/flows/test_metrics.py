@@ -78,7 +78,7 @@ def test_without_a_gpu_nothing_is_said_about_one(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("listen", ["metrics", "127.0.0.1:", "70000", "-1"])
 def test_what_is_no_port_is_one_clear_line(tmp_path: Path, listen: str) -> None:
-    with pytest.raises(ConfigError, match="HOST:PORT"), served_metrics(tmp_path, listen):
+    with pytest.raises(ConfigError, match=r"\[HOST:\]PORT"), served_metrics(tmp_path, listen):
         pass
 
 
