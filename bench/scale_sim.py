@@ -3,14 +3,15 @@
 What is real: `gptface build` on a list, from the listing of its files to the manifest: extraction, plan, the batches of
 hosts, one task per shard and step in two worker processes, what was taken down, publish with its rules into a new
 DuckLake, the plan of the training shards, index, register and manifest. What is STUBBED, in the same worker processes:
-asking hosts, consent, download, detection, and the making of crops and tars. A stub writes the files that the step
-leaves behind, with `--rows` made-up rows; no picture is asked for, decoded or written. So this measures what a shard
-costs beside its work, not a build.
+asking hosts, consent, download, detection, and the making of crops and tars. Stubs write the files that these steps
+leave behind, with `--rows` made-up rows (bench._stub_shards); no picture is asked for, decoded or written. So this
+measures what a shard costs beside its work, not a build.
 
 First a tenth of the shards, then all, each in a process of its own whose memory is summed up with its workers'. One
 line of JSON last:
 
     shards, rows           raw shards, and addresses in each
+    files                  of the list, each a unit of extraction
     tars                   training shards that were planned, indexed and listed in the manifest
     seconds, shards_per_s  wall time of the large build without start-up; shards over it
     ms_per_shard           wall milliseconds of one shard, all steps together
@@ -37,17 +38,16 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from bench._stub_shards import STUBS, WITH_FACES_EVERY
 from flows.steps.runner import LocalRunner, WorkerPool
 from flows.steps.watched import Counted
-
-if TYPE_CHECKING:
-    from flows.steps.runner import ProgressSink
 
 A = TypeVar("A")
 T = TypeVar("T")
 TARGET_S, MAX_GROWTH = 600, 1.3
+_SHARDS_PER_FILE = 100
 _READS = 20  # tars whose rows are read as a worker does
 
 
@@ -71,26 +71,23 @@ class StepClock:
 class StubbedRunner(LocalRunner):
     """A `LocalRunner` that sends stubs to the workers where the work of a shard would go."""
 
-    def __init__(self, pool: WorkerPool, sink: ProgressSink) -> None:
-        from bench._stub_shards import STUBS
-
-        super().__init__(pool, sink)
-        self._stubs: dict[str, Callable[[Any], Any]] = STUBS
-
     def map(self, name: str, fn: Callable[[A], T], items: Sequence[A]) -> list[T]:
-        if name in self._stubs:
+        if name in STUBS:
             assert isinstance(fn, Counted), "the pipeline watches its runs"
-            fn = replace(fn, fn=self._stubs[name])
+            fn = replace(fn, fn=STUBS[name])
         return super().map(name, fn, items)
 
 
-def write_list(path: Path, rows: int) -> None:
+def write_lists(folder: Path, rows: int, files: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    urls = [f"https://img.site-{i % 9973}.example/{i}.jpg" for i in range(rows)]
-    texts = [f"A smiling woman with brown hair, number {i}" for i in range(rows)]
-    pq.write_table(pa.table({"url": urls, "caption": texts}), path)
+    folder.mkdir()
+    for file in range(files):
+        mine = range(file, rows, files)
+        urls = [f"https://img.site-{i % 9973}.example/{i}.jpg" for i in mine]
+        texts = [f"A smiling woman with brown hair, number {i}" for i in mine]
+        pq.write_table(pa.table({"url": urls, "caption": texts}), folder / f"{file:05d}.parquet")
 
 
 def run_child(shards: int, rows: int, tar_rows: int, folder: Path) -> None:
@@ -98,10 +95,10 @@ def run_child(shards: int, rows: int, tar_rows: int, folder: Path) -> None:
     from flows.steps.config import BuildConfig
     from flows.steps.pipeline import build
 
-    file, root = folder / "list.parquet", folder / "root"
-    write_list(file, shards * rows)
+    root, files = folder / "root", max(1, shards // _SHARDS_PER_FILE)
+    write_lists(folder / "lists", shards * rows, files)
     config = BuildConfig(
-        source=f"list:{file}",
+        source=f"list:{folder}/lists/*.parquet",
         root=str(root),
         detector="cascade",
         part_urls=rows,
@@ -112,10 +109,11 @@ def run_child(shards: int, rows: int, tar_rows: int, folder: Path) -> None:
     with WorkerPool(2) as pool:
         [future.result() for future in [pool.submit(abs, i) for i in range(2)]]
         summary = build(config, StubbedRunner(pool, clock))
-    if summary.kept != shards * rows:
-        raise RuntimeError(f"{summary.kept} rows were kept, not {shards * rows}: {summary.reasons}")
+    kept = -(-shards // WITH_FACES_EVERY) * rows
+    if (summary.pairs, summary.kept) != (shards * rows, kept):
+        raise RuntimeError(f"{summary.kept} of {summary.pairs} rows were kept, not {kept} of {shards * rows}")
     steps = dict(clock.seconds) | {"between steps": summary.seconds - sum(clock.seconds.values())}
-    tars = {"tars": summary.shards, "read_s": read_s(root, summary.release, tar_rows)}
+    tars = {"files": files, "tars": summary.shards, "read_s": read_s(root, summary.release, tar_rows)}
     print(json.dumps({"seconds": summary.seconds, "steps": steps, **tars}))
 
 
@@ -167,7 +165,7 @@ def _watch(child: subprocess.Popen[str], peak: list[int]) -> None:
         except psutil.NoSuchProcess:
             continue
         peak[0] = max(peak[0], total)
-        time.sleep(0.25)
+        time.sleep(1.0)
 
 
 def summarise(small: dict[str, Any], large: dict[str, Any], shards: int, rows: int, whole_s: float) -> dict[str, Any]:
@@ -178,6 +176,7 @@ def summarise(small: dict[str, Any], large: dict[str, Any], shards: int, rows: i
     return {
         "shards": shards,
         "rows": rows,
+        "files": large["files"],
         "tars": large["tars"],
         "seconds": round(seconds, 1),
         "shards_per_s": round(shards / seconds, 1),
@@ -199,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=int, default=100_000, help="of the large build; the small has a tenth")
     parser.add_argument("--rows", type=int, default=2, help="addresses per shard")
-    parser.add_argument("--tar-rows", type=int, default=20, help="samples per training shard")
+    parser.add_argument("--tar-rows", type=int, default=10, help="samples per training shard")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crawler.consent import ConsentConfig
     from crawler.download import DownloadConfig
     from crawler.plan import PlanSummary
-    from crawler.sources.base import CrawlLimits
+    from crawler.sources.base import CrawlLimits, Unit
     from warehouse.publish import Release
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class UnitJob:
     """What a worker needs to read one unit of the source: a file, or a site."""
 
     index: int
-    name: str
+    unit: Unit
     crawl: str
     source: str
     limits: CrawlLimits
@@ -137,14 +137,14 @@ def find_units(config: BuildConfig, layout: Layout, crawl: Path) -> list[UnitJob
     limits = crawl_limits(config, crawl)
     write_known(layout, crawl, config.source, config.max_attempts, config.recheck_days)
     units = list_units(config.source, limits, crawl, done_units(layout, config.source))
-    return [UnitJob(index, unit.name, str(crawl), config.source, limits) for index, unit in enumerate(units)]
+    return [UnitJob(index, unit, str(crawl), config.source, limits) for index, unit in enumerate(units)]
 
 
 def extract(job: UnitJob, progress: Callable[[int], None] | None = None) -> Tally:
     """Read one unit into pairs. `progress` is called with their number so far."""
     from crawler.extraction import extract_unit
 
-    return Tally(extract_unit(job.source, job.limits, Path(job.crawl), job.index, progress).pairs)
+    return Tally(extract_unit(job.source, job.limits, Path(job.crawl), job.index, progress, job.unit).pairs)
 
 
 def plan(config: BuildConfig, crawl: Path) -> PlanSummary:
