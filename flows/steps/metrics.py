@@ -132,7 +132,7 @@ def served_metrics(root: Path, listen: str) -> Iterator[str]:
 
     host, port = _address(listen)
     registry = CollectorRegistry()
-    registry.register(RunCollector(root))  # type: ignore[arg-type]
+    registry.register(RunCollector(root))
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:

@@ -19,6 +19,7 @@ from typing import Any
 
 RUN_FILE = "run.json"
 WORK_FILES = "work-*.json"
+_SAME_START_S = 5.0  # a process's start is told by the clock, which may have been set since
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,10 @@ class Progress:
         alive until it says otherwise."""
         if self.run.status != "running":
             return False
-        return self.run.host != platform.node() or process_started(self.run.pid) == self.run.process_started
+        if self.run.host != platform.node():
+            return True
+        started = process_started(self.run.pid)
+        return started is not None and abs(started - self.run.process_started) < _SAME_START_S
 
 
 def process_started(pid: int) -> float | None:
