@@ -46,7 +46,7 @@ def _write(root: Path, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
     with lake.writing(root) as con:
         con.execute("BEGIN")
         con.execute(f"CREATE TEMP TABLE fresh ({tables.column_ddl(table)})")
-        con.register("given", given)  # one insert: a statement per row takes a minute for 100,000 shards
+        con.register("given", given)  # one insert, not a statement per row: a release may have 50,000 shards
         con.execute("INSERT INTO fresh SELECT * FROM given")
         match = " AND ".join(f"t.{key} = fresh.{key}" for key in keys)
         if table == "models":

@@ -84,7 +84,7 @@ class Progress:
     told_at: float
 
     def of(self, step: Step) -> Work:
-        """The workers' sums of a step; what the step itself counted where it has no shards."""
+        """The workers' sums of a step."""
         return self.work.get(step.name, Work())
 
     def shards_done(self, step: Step) -> float:
@@ -142,21 +142,21 @@ def progress_dir(root: Path) -> Path:
 
 
 def read_progress(root: Path) -> Progress | None:
-    """The present or last run of a root, or None where there was none since this is written down."""
+    """The present or last run of a root, or None where none was written down (or by another version)."""
     folder = progress_dir(root)
     told = read_json(folder / RUN_FILE)
     if told is None:
         return None
     at, data = told
-    run = Run(**{**data, "steps": tuple(Step(**step) for step in data["steps"])})
     sums: dict[str, Work] = {}
-    for path in sorted(folder.glob(WORK_FILES)):
-        found = read_json(path)
-        if found is None:
-            continue
-        at = max(at, found[0])
-        for name, work in found[1].items():
-            sums[name] = sums.get(name, Work()).plus(Work(**work))
+    try:
+        run = Run(**{**data, "steps": tuple(Step(**step) for step in data["steps"])})
+        for found in filter(None, map(read_json, sorted(folder.glob(WORK_FILES)))):
+            at = max(at, found[0])
+            for name, work in found[1].items():
+                sums[name] = sums.get(name, Work()).plus(Work(**work))
+    except (KeyError, TypeError):
+        return None
     return Progress(run, sums, at)
 
 

@@ -174,3 +174,11 @@ def test_each_process_writes_a_file_of_its_own(tmp_path: Path) -> None:
     files = list(progress_dir(tmp_path).glob("work-*.json"))
     assert 1 <= len(files) <= 2
     assert sum(json.loads(file.read_text())["download"]["shards"] for file in files) == 30
+
+
+def test_what_another_version_wrote_is_no_run(tmp_path: Path) -> None:
+    with watch(tmp_path) as runner:
+        runner.step("plan", int, "1")
+    file = progress_dir(tmp_path) / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"colour": "red"}))
+    assert read_progress(tmp_path) is None
