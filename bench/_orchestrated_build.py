@@ -43,12 +43,12 @@ class Spanned(Generic[A, T]):
 @contextlib.contextmanager
 def _clocks(step: str, spans: list[tuple[str, float, float]]) -> Iterator[None]:
     """Put a clock around the function that does the work of `step`, for as long as the block runs."""
-    owner, name, kind = _worker_function(step)
-    if owner is None:
+    found = _worker_function(step)
+    if found is None:
         yield
         return
+    owner, name, kind, clock = found
     plain = getattr(owner, name)
-    clock = _timed_iterator if name == "_examine" else _timed
     setattr(owner, name, clock(plain, kind, spans))
     try:
         yield
@@ -56,21 +56,21 @@ def _clocks(step: str, spans: list[tuple[str, float, float]]) -> Iterator[None]:
         setattr(owner, name, plain)
 
 
-def _worker_function(step: str) -> tuple[Any, str, str]:
-    """Where the work of a step is done: the object that holds the function, its name, and what kind of work it is."""
+def _worker_function(step: str) -> tuple[Any, str, str, Callable[..., Any]] | None:
+    """Where the work of a step is done: who holds the function, its name, the kind of work, and the clock for it."""
     if step == "download":
-        import img2dataset.downloader
+        import crawler.engine
 
-        return img2dataset.downloader.Downloader, "download_shard", "fetch"
+        return crawler.engine, "load_downloader", "fetch", _timed_downloader
     if step == "detect":
         import flows.steps.detect
 
-        return flows.steps.detect, "_examine", "decode, detect"
+        return flows.steps.detect, "_examine", "decode, detect", _timed_iterator
     if step == "shard":
         import warehouse.shards
 
-        return warehouse.shards, "write_shard", "write"
-    return None, "", ""
+        return warehouse.shards, "write_shard", "write", _timed
+    return None
 
 
 def _timed(fn: Callable[..., T], kind: str, spans: list[tuple[str, float, float]]) -> Callable[..., T]:
@@ -80,6 +80,17 @@ def _timed(fn: Callable[..., T], kind: str, spans: list[tuple[str, float, float]
             return fn(*args, **kwargs)
         finally:
             spans.append((kind, start, time.time()))
+
+    return timed
+
+
+def _timed_downloader(load: Callable[[], Any], kind: str, spans: list[tuple[str, float, float]]) -> Callable[[], Any]:
+    """As `_timed`, for what img2dataset's module does once it is loaded."""
+
+    def timed() -> Any:
+        module = load()  # a copy of its own for every shard
+        module.Downloader.download_shard = _timed(module.Downloader.download_shard, kind, spans)
+        return module
 
     return timed
 

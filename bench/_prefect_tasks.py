@@ -24,18 +24,20 @@ def nothing(item: int) -> int:
 
 
 def run_tasks(tasks: int) -> dict[str, Any]:
-    """Run a flow of `tasks` tasks: wall seconds, milliseconds per task, peaks of memory of flow and server in MiB."""
+    """Run a flow of `tasks` tasks: wall seconds, milliseconds per task, and peaks of memory in MiB, of the flow's own
+    process (without its workers) and of the server."""
     import psutil
 
     with tempfile.TemporaryDirectory(prefix="bench-prefect-") as folder, _server(Path(folder)) as (pid, env):
         command = [sys.executable, "-m", "bench._prefect_tasks", str(tasks)]
         flow = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
-        watched = {"flow": psutil.Process(flow.pid), "server": psutil.Process(pid)}
+        server = psutil.Process(pid)
+        watched = {"flow": [psutil.Process(flow.pid)], "server": [server, *server.children(recursive=True)]}
         peaks = dict.fromkeys(watched, 0)
         while flow.poll() is None:
-            for name, process in watched.items():
+            for name, processes in watched.items():
                 try:
-                    peaks[name] = max(peaks[name], process.memory_info().rss)
+                    peaks[name] = max(peaks[name], sum(process.memory_info().rss for process in processes))
                 except psutil.Error:  # it has just ended
                     continue
             time.sleep(_SAMPLE_EVERY_S)

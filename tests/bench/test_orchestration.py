@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+import types
+
 import pytest
 
+import crawler.engine
+import warehouse.shards
 from bench._orchestrated_build import Spanned, _clocks
 from bench.orchestration import covered, length, report, within
 from bench.scale_sim import summarise
@@ -33,8 +38,6 @@ def test_overhead_is_the_wall_time_in_which_nobody_works() -> None:
 
 def test_only_what_is_work_is_clocked() -> None:
     spans: list[tuple[str, float, float]] = []
-    import warehouse.shards
-
     plain = warehouse.shards.write_shard
     with _clocks("shard", spans), pytest.raises(AttributeError):
         warehouse.shards.write_shard(None, [], None)  # type: ignore[arg-type]
@@ -42,6 +45,26 @@ def test_only_what_is_work_is_clocked() -> None:
     with _clocks("consent", spans):
         pass
     assert len(spans) == 1
+
+
+def test_the_downloader_is_clocked_without_its_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[tuple[str, float, float]] = []
+
+    class Downloader:
+        def download_shard(self, row: int) -> int:
+            return row + 1
+
+    def load() -> types.SimpleNamespace:
+        time.sleep(0.05)
+        return types.SimpleNamespace(Downloader=Downloader)
+
+    monkeypatch.setattr(crawler.engine, "load_downloader", load)
+    with _clocks("download", spans):
+        began = time.time()
+        assert crawler.engine.load_downloader().Downloader().download_shard(1) == 2
+    [(kind, start, end)] = spans
+    assert kind == "fetch" and began + 0.05 <= start <= end
+    assert crawler.engine.load_downloader is load
 
 
 def test_a_clocked_shard_gives_its_own_result(tmp_path: object) -> None:
