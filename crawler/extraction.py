@@ -118,10 +118,12 @@ def extract_unit(
     crawl_dir: Path,
     index: int,
     progress: Callable[[int], None] | None = None,
+    unit: Unit | None = None,
 ) -> UnitStats:
     """Read unit `index` of units.json into its files; a unit that is done is not read again.
 
-    `progress` is told the number of pairs so far, now and then. Memory is bounded whatever the size of the unit.
+    Who has listed the units gives `unit` as well: a list of 100,000 is not to be read for each of them. `progress` is
+    told the number of pairs so far, now and then. Memory is bounded whatever the size of the unit.
     Raises InputError where it cannot be opened.
     """
     from crawler.sources import open_source
@@ -129,16 +131,18 @@ def extract_unit(
     finished = read_unit_stats(crawl_dir, index)
     if finished is not None:
         return finished
-    units = read_units(crawl_dir)
-    if units is None:
-        raise RuntimeError(f"{crawl_dir} has no list of units: call list_units first")
+    if unit is None:
+        units = read_units(crawl_dir)
+        if units is None:
+            raise RuntimeError(f"{crawl_dir} has no list of units: call list_units first")
+        unit = units[index]
     source = open_source(source_spec, limits)
-    items = _items(source, units[index])
+    items = _items(source, unit)
     if progress is not None:
         items = _told(items, progress)
     try:
         taken_down = load_tombstones(limits.tombstones if limits else "")
-        return write_unit(crawl_dir, index, units[index], source_spec, items, taken_down)
+        return write_unit(crawl_dir, index, unit, source_spec, items, taken_down)
     except InputError:
         _doubt_path(crawl_dir).touch()
         raise

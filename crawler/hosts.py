@@ -46,21 +46,21 @@ _MEMORY_LIMIT = "1GB"  # of DuckDB; it goes to disk beyond
 # The hosts of pictures and pages. `needed` where a pair of a part that is not downloaded yet asks for the host, and is
 # not refused by its own page: hosts of other pairs are left in peace.
 _HOSTS = """
-copy (
+create temp table hosts as
     with found as (
         select unnest([image_host, page_host]) as host,
                part in (select part from open_parts)
                and page_directives not in (select directives from refusing) as needed
         from (select *, regexp_extract(filename, '([0-9]+)[.]pairs[.]parquet$', 1)::int as part
               from read_parquet($files, filename = true))
-    ), hosts as (select host, bool_or(needed) as needed from found where host <> '' group by host)
+    )
+    select host, bool_or(needed) as needed from found where host <> '' group by host
+"""
+_BATCHES = """
+copy (
     select host, (('0x' || substr(md5(host), 1, 8))::ubigint % $batches)::int as batch, needed
     from hosts order by batch, host
 ) to '{target}' (format parquet, row_group_size 2048)
-"""
-_COUNT = """
-select count(distinct host) from (select unnest([image_host, page_host]) as host from read_parquet($files))
-where host <> ''
 """
 
 
@@ -96,7 +96,7 @@ def hosts_path(crawl_dir: Path, batch: int) -> Path:
 
 
 def batch_of(host: str, batches: int) -> int:
-    """The batch of `host`; the same as in _HOSTS."""
+    """The batch of `host`; the same as in _BATCHES."""
     return int(hashlib.md5(host.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()[:8], 16) % batches
 
 
@@ -138,14 +138,15 @@ def _write_batches(
     still_open = [part for part in range(len(files)) if not (images / f"{part:05d}_stats.json").is_file()]
     connection.register("open_parts", pa.table({"part": pa.array(still_open, pa.int32())}))
     _find_refusing_pages(connection, names)
+    connection.execute(_HOSTS, {"files": names})
     batches = settled
     if batches is None:
-        (hosts,) = connection.execute(_COUNT, {"files": names}).fetchone() or (0,)
+        (hosts,) = connection.execute("select count(*) from hosts").fetchone() or (0,)
         batches = max(1, -(-int(hosts) // batch_hosts))
     target = crawl_dir / "consent" / "batches.parquet"
     with replacing(target) as temporary:
-        sql = _HOSTS.replace("{target}", str(temporary).replace("'", "''"))
-        connection.execute(sql, {"files": names, "batches": batches})
+        sql = _BATCHES.replace("{target}", str(temporary).replace("'", "''"))
+        connection.execute(sql, {"batches": batches})
     if settled is None:
         write_json(crawl_dir / "consent" / "batches.json", {"batches": batches})
     return batches

@@ -25,6 +25,9 @@ _DONE_MARKERS = (
     "images/{part:05d}_stats.json",
     "faces/{part:05d}.pictures.parquet",
 )
+# SQL of a part's number from the name of its file; it has five digits or, from the 100,000th on, more.
+PART_SQL = "coalesce(try_cast(regexp_extract(filename, '([0-9]{5,})[^/]*$', 1) AS INTEGER), 0)"
+_FILES_AT_ONCE = 500  # DuckDB holds what it knows of every file of a query until that ends
 _SEEN = "plan/seen.parquet"
 _PAGES = "plan/pages.parquet"
 
@@ -153,15 +156,14 @@ def _make_table(con: duckdb.DuckDBPyConnection, table: str) -> None:
 
 def _read(con: duckdb.DuckDBPyConnection, table: str, crawl: str, files: list[Path]) -> None:
     """Columns that may be null and that an older version did not write yet are null; others must be there."""
-    if not files:
-        return
     names = ", ".join(quoted(name) for name in tables.columns(table))
-    part = "coalesce(try_cast(regexp_extract(filename, '([0-9]{5})[^/]*$', 1) AS INTEGER), 0)"
     with _readable(table, crawl):
-        con.execute(
-            f"INSERT INTO part_{table} BY NAME "
-            f"SELECT COLUMNS(c -> c IN ({names})), {quoted(crawl)} AS crawl, {part} AS part FROM {_parquet(files)}"
-        )
+        for start in range(0, len(files), _FILES_AT_ONCE):
+            con.execute(
+                f"INSERT INTO part_{table} BY NAME "
+                f"SELECT COLUMNS(c -> c IN ({names})), {quoted(crawl)} AS crawl, {PART_SQL} AS part "
+                f"FROM {_parquet(files[start : start + _FILES_AT_ONCE])}"
+            )
 
 
 def _parquet(files: list[Path]) -> str:

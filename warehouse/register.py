@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from warehouse import lake, tables
 from warehouse.errors import InputError
 
@@ -40,11 +42,12 @@ def register(
 
 def _write(root: Path, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
     schema, keys = tables.schemas()[table], tables.GROWING[table]
-    places = ", ".join("?" for _ in schema.names)
+    given = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
     with lake.writing(root) as con:
         con.execute("BEGIN")
         con.execute(f"CREATE TEMP TABLE fresh ({tables.column_ddl(table)})")
-        con.executemany(f"INSERT INTO fresh VALUES ({places})", [[r.get(n) for n in schema.names] for r in rows])
+        con.register("given", given)  # one insert, not a statement per row: a release may have 50,000 shards
+        con.execute("INSERT INTO fresh SELECT * FROM given")
         match = " AND ".join(f"t.{key} = fresh.{key}" for key in keys)
         if table == "models":
             con.execute(f"UPDATE fresh SET alias = t.alias FROM models t WHERE {match} AND fresh.alias IS NULL")

@@ -14,6 +14,7 @@ from flows.cli.options import (
     DownloadThreads,
     HostConcurrency,
     HostDelay,
+    Metrics,
     PartUrls,
     RefusalLimit,
     Release,
@@ -86,6 +87,7 @@ def build(
             "password comes from PGPASSWORD or ~/.pgpass.",
         ),
     ] = "",
+    metrics: Metrics = "",
 ) -> None:
     """Build the corpus: crawl, download, detect faces, curate, publish a release, write shards.
 
@@ -95,6 +97,7 @@ def build(
     """
     from flows.cli.ui import RichSink
     from flows.steps.config import BuildConfig, parse_settings
+    from flows.steps.metrics import served_metrics
     from flows.steps.pipeline import build as run
     from flows.steps.runner import LocalRunner, WorkerPool
     from warehouse.rules import RuleParameters
@@ -131,7 +134,7 @@ def build(
         rules=parse_settings(RuleParameters, rule or []),
         samples_per_shard=samples_per_shard,
     )
-    with WorkerPool(workers) as pool, RichSink() as sink:
+    with WorkerPool(workers) as pool, served_metrics(root, metrics), RichSink() as sink:
         summary = run(config, LocalRunner(pool, sink))
     from flows.cli.tables import print_build
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import DEFAULT_ROOT, Release, Root, Seed
+from flows.cli.options import DEFAULT_ROOT, Metrics, Release, Root, Seed
 
 
 def train(
@@ -35,6 +35,7 @@ def train(
     ] = 20.0,
     peak_tflops: Annotated[float, typer.Option(help="Peak of the device for MFU (0: as known for its name).")] = 0.0,
     wandb: Annotated[bool, typer.Option("--wandb", help="Losses to Weights & Biases as well as TensorBoard.")] = False,
+    metrics: Metrics = "",
 ) -> None:
     """Train GPTFace on the shards of a release: image tokenizer, tokens on disk, then MILM and matching.
 
@@ -45,6 +46,7 @@ def train(
     from flows.cli.tables import print_training
     from flows.cli.ui import RichSink
     from flows.steps.config import TrainConfig
+    from flows.steps.metrics import served_metrics
     from flows.steps.model import join_training
     from flows.steps.pipeline import train as run
     from flows.steps.runner import LocalRunner, WorkerPool
@@ -57,7 +59,7 @@ def train(
     if int(os.environ.get("RANK", "0")):
         join_training(config)
         return
-    with WorkerPool() as pool, RichSink() as sink:
+    with WorkerPool() as pool, served_metrics(root, metrics), RichSink() as sink:
         print_training(run(config, LocalRunner(pool, sink)))
 
 

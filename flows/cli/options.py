@@ -25,3 +25,9 @@ HostDelay = Annotated[float, typer.Option("--host-delay-s", min=0, help="Seconds
 RefusalLimit = Annotated[int, typer.Option(min=1, help="Refusals in a row that end the asking of a host.")]
 Retries = Annotated[int, typer.Option(min=0, help="Further tries after a passing failure.")]
 DEFAULT_ROOT = Path("gptface-data")
+Metrics = Annotated[
+    str,
+    typer.Option(
+        "--metrics", envvar="GPTFACE_METRICS", help="Serve Prometheus metrics at [HOST:]PORT meanwhile (default: not)."
+    ),
+]

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from flows.steps.config import BuildConfig
 from flows.steps.layout import Layout, is_published
 from flows.steps.runner import Runner
+from flows.steps.watched import Tally
 
 if TYPE_CHECKING:
     from crawler.consent import ConsentConfig
     from crawler.download import DownloadConfig
     from crawler.plan import PlanSummary
-    from crawler.sources.base import CrawlLimits
+    from crawler.sources.base import CrawlLimits, Unit
     from warehouse.publish import Release
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class UnitJob:
     """What a worker needs to read one unit of the source: a file, or a site."""
 
     index: int
-    name: str
+    unit: Unit
     crawl: str
     source: str
     limits: CrawlLimits
@@ -136,14 +137,14 @@ def find_units(config: BuildConfig, layout: Layout, crawl: Path) -> list[UnitJob
     limits = crawl_limits(config, crawl)
     write_known(layout, crawl, config.source, config.max_attempts, config.recheck_days)
     units = list_units(config.source, limits, crawl, done_units(layout, config.source))
-    return [UnitJob(index, unit.name, str(crawl), config.source, limits) for index, unit in enumerate(units)]
+    return [UnitJob(index, unit, str(crawl), config.source, limits) for index, unit in enumerate(units)]
 
 
-def extract(job: UnitJob, progress: Callable[[int], None] | None = None) -> int:
-    """Read one unit; how many pairs it gave. `progress` is called with the number so far."""
+def extract(job: UnitJob, progress: Callable[[int], None] | None = None) -> Tally:
+    """Read one unit into pairs. `progress` is called with their number so far."""
     from crawler.extraction import extract_unit
 
-    return extract_unit(job.source, job.limits, Path(job.crawl), job.index, progress).pairs
+    return Tally(extract_unit(job.source, job.limits, Path(job.crawl), job.index, progress, job.unit).pairs)
 
 
 def plan(config: BuildConfig, crawl: Path) -> PlanSummary:
@@ -167,11 +168,11 @@ def ask_hosts(job: PartJob) -> int:
     return ask(job.part, Path(job.crawl), _consent_config(job)).asked
 
 
-def consent(job: PartJob) -> int:
-    """Decide consent for one part from what its hosts said; how many pairs refuse."""
+def consent(job: PartJob) -> Tally:
+    """Decide consent for one part from what its hosts said. Who refuses, and why, is counted with the download."""
     from crawler.consent import decide_consent
 
-    return decide_consent(job.part, Path(job.crawl), _consent_config(job)).refused
+    return Tally(decide_consent(job.part, Path(job.crawl), _consent_config(job)).pairs)
 
 
 def _consent_config(job: PartJob) -> ConsentConfig:
@@ -181,8 +182,8 @@ def _consent_config(job: PartJob) -> ConsentConfig:
     return replace(config, fetch=replace(config.fetch, allow_private=job.download.fetch.allow_private))
 
 
-def download(job: PartJob) -> int:
-    """Download one part into a raw shard; how many pictures came. What was taken down is dropped at any address."""
+def download(job: PartJob) -> Tally:
+    """Download one part into a raw shard. What was taken down is dropped at any address."""
     from crawler.download import download_part
     from flows.steps.kept_out import keeper
 
@@ -192,14 +193,15 @@ def download(job: PartJob) -> int:
     def is_taken_down(data: bytes) -> bool:
         return any(keeper(data) for keeper in keepers)
 
-    return download_part(job.part, Path(job.crawl), f"{raw_prefix}/images", job.download, is_taken_down).ok
+    stats = download_part(job.part, Path(job.crawl), f"{raw_prefix}/images", job.download, is_taken_down)
+    return Tally(stats.urls, stats.reasons)
 
 
-def detect(job: PartJob) -> int:
-    """Find the faces in one raw shard; how many."""
+def detect(job: PartJob) -> Tally:
+    """Find the faces in one raw shard."""
     from flows.steps.detect import detect_part
 
-    return detect_part(
+    stats = detect_part(
         job.part,
         Path(job.crawl),
         job.detector,
@@ -207,7 +209,8 @@ def detect(job: PartJob) -> int:
         provider=job.provider,
         embed=job.embed,
         embed_days=job.embed_days,
-    ).faces
+    )
+    return Tally(stats.pictures, stats.reasons)
 
 
 def embed_jobs(config: BuildConfig, layout: Layout) -> list[PartJob]:

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from gptface_core.errors import InputError
 from gptface_core.faces.decode import MAX_PIXELS
 from gptface_core.faces.detector import DEFAULT_MIN_SCORE, Detector, describe_detector, load_detector
 from gptface_core.faces.packs import DEFAULT_PACK
-from warehouse.schema import FACES, PICTURES, Status
+from warehouse.schema import FACES, PICTURES, Reason, Status
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ _GLIBC_KEEPS = {-1: 256 << 20, -3: 32 << 20}
 
 @dataclass(frozen=True)
 class DetectStats:
-    """What one faces part holds. `skipped`: it was there already, made by the same detector from the same pictures."""
+    """What one faces part holds. `skipped`: it was there already, made by the same detector from the same pictures;
+    `reasons`: of pictures that cannot be decoded or show no face."""
 
     part: int
     pictures: int
@@ -39,6 +41,7 @@ class DetectStats:
     detector: str
     duration_s: float
     skipped: bool
+    reasons: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -237,6 +240,7 @@ def _stats(part: int, pictures: list[Row], detector: str, started: float, *, ski
         detector=detector,
         duration_s=time.monotonic() - started,
         skipped=skipped,
+        reasons=dict(Counter(row["reason"] or Reason.NO_FACE.value for row in pictures if not row["face_count"])),
     )
 
 

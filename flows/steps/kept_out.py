@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +71,10 @@ def drop_taken_down(layout: Layout, crawl: Path) -> int:
     from warehouse.removal import Removal
 
     found: dict[str, str] = {}
-    for path in sorted((crawl / "images").glob("*.parquet")):
+    for stats in sorted((crawl / "images").glob("*_stats.json")):
+        if Reason.TAKEN_DOWN not in json.loads(stats.read_text("utf-8")).get("reasons", (Reason.TAKEN_DOWN,)):
+            continue  # nearly always; to open each table would take far longer
+        path = stats.with_name(stats.name.replace("_stats.json", ".parquet"))
         table = pq.read_table(path, columns=["url_id", "image_url", "reason"]).to_pylist()
         found |= {row["url_id"]: row["image_url"] for row in table if row["reason"] == Reason.TAKEN_DOWN}
     if not found:

@@ -18,6 +18,7 @@ from flows.steps.config import BuildConfig, EvaluateConfig, TrainConfig
 from flows.steps.layout import Layout, discard_unplanned, is_published, mark_published, prepare_root
 from flows.steps.runner import Runner
 from flows.steps.runs import recorded
+from flows.steps.watched import watched
 
 if TYPE_CHECKING:
     from gptface_core.clip import ClipWeights
@@ -99,7 +100,10 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
         # A small web of another size is another source, although it has the same address.
         crawled = f"{asked} {config.source}" if web else asked
         folder = layout.open_crawl(crawled, refresh=config.refresh)
-        with recorded(layout, "build", config) as run:
+        with (
+            recorded(layout, "build", config) as run,
+            watched(layout.root, run.run_id, "build", asked, runner) as runner,
+        ):
             if not is_published(folder):
                 _fetch(config, layout, folder, detector, runner)
             if missing := crawl.embed_jobs(config, layout):
@@ -107,6 +111,7 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
             measured = _measure(config, layout, folder, weights, runner) if weights else []
             told = similarity.told(config, weights) if weights else config
             release = runner.step("publish", crawl.publish, layout, folder, told, run.run_id, measured)
+            runner.decided(release.reasons)
             mark_published(folder, release.number)
             shards = shard.write_shards(layout, release.number, config.samples_per_shard, runner)
             labels = runner.step("labels", sample.write_labels, layout, release.number, web) if web else None
@@ -182,9 +187,13 @@ def train(config: TrainConfig, runner: Runner) -> TrainSummary:
     started = time.monotonic()
     layout = Layout(Path(config.root))
     release = shard.resolve_release(layout, config.release)
-    with root_lock(layout.root), recorded(layout, "train", config) as run:
+    name = model.model_name(config, release)
+    with (
+        root_lock(layout.root),
+        recorded(layout, "train", config) as run,
+        watched(layout.root, run.run_id, "train", name, runner) as runner,
+    ):
         _tidy(layout, runner)
-        name = model.model_name(config, release)
         model.check_name(layout, name, release, config)
         metrics = runner.step("train", model.train, layout, name, release, config, runner.progress)
         if config.stage == "all":
@@ -209,7 +218,11 @@ def evaluate(config: EvaluateConfig, runner: Runner) -> EvaluateSummary:
     layout = Layout(Path(config.root))
     release = shard.resolve_release(layout, config.release)
     folder = model.resolve_model(layout, config.model)
-    with root_lock(layout.root), recorded(layout, "evaluate", config) as run:
+    with (
+        root_lock(layout.root),
+        recorded(layout, "evaluate", config) as run,
+        watched(layout.root, run.run_id, "evaluate", folder.name, runner) as runner,
+    ):
         metrics, left_out = runner.step("evaluate", model.evaluate, layout, folder, release, config)
         if config.split == "test":  # what was measured while something was tuned is no result
             model.register_evaluation(layout, folder.name, release, metrics, run.run_id)

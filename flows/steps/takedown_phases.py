@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from flows.steps import erase_derived, erase_files
 from flows.steps.layout import Layout
+from flows.steps.progress import progress_dir
 from warehouse.removal import Removal
 
 logger = logging.getLogger(__name__)
@@ -90,10 +92,14 @@ def _purge(layout: Layout, job: Job) -> None:
 
 
 def _erase_reports(layout: Layout, job: Job) -> None:
-    """Pages and pictures go first; then they are written again from what is left."""
+    """Pages and pictures go first; then they are written again from what is left.
+
+    What a run told about itself goes for good: its last words may name an address.
+    """
     from flows.steps.report import write_report
     from warehouse.errors import InputError
 
+    shutil.rmtree(progress_dir(layout.root), ignore_errors=True)
     if erase_derived.erase_reports(layout):
         try:
             write_report(layout.root)
