@@ -182,7 +182,7 @@ def train(config: TrainConfig, runner: Runner) -> TrainSummary:
     started = time.monotonic()
     layout = Layout(Path(config.root))
     release = shard.resolve_release(layout, config.release)
-    with root_lock(layout.root), recorded(layout, "train", config) as run:
+    with root_lock(layout.root, config.wait_minutes * 60), recorded(layout, "train", config) as run:
         _tidy(layout, runner)
         name = model.model_name(config, release)
         model.check_name(layout, name, release, config)
@@ -209,7 +209,7 @@ def evaluate(config: EvaluateConfig, runner: Runner) -> EvaluateSummary:
     layout = Layout(Path(config.root))
     release = shard.resolve_release(layout, config.release)
     folder = model.resolve_model(layout, config.model)
-    with root_lock(layout.root), recorded(layout, "evaluate", config) as run:
+    with root_lock(layout.root, config.wait_minutes * 60), recorded(layout, "evaluate", config) as run:
         metrics, left_out = runner.step("evaluate", model.evaluate, layout, folder, release, config)
         if config.split == "test":  # what was measured while something was tuned is no result
             model.register_evaluation(layout, folder.name, release, metrics, run.run_id)
