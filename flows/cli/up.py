@@ -72,7 +72,7 @@ def up(root: Path, port: int = 4200, train: AutoTrain | None = None, say: Callab
     Raises InputError (port taken, root not writable, no clone) and StartError (a child failed); both after stopping
     what had been started.
     """
-    say = say or _print
+    say, train = say or _print, train or AutoTrain()
     root = root.resolve()
     clone = find_clone()
     with _one_per_root(root), _stop_signal() as stop:
@@ -80,10 +80,9 @@ def up(root: Path, port: int = 4200, train: AutoTrain | None = None, say: Callab
         env = child_environment(root, address)
         children: list[Child] = []
         try:
-            _start(children, root, clone, env, address, stop, say)
+            _start(children, root, clone, env, address, train, stop, say)
             if not stop.is_set():
-                _automate(PrefectApi(address.api), train or AutoTrain(), children[0])
-                say(welcome(address, root, clone))
+                say(welcome(address, root, train))
             _watch(children, stop)
         except StartError as error:
             say(error.tail)
@@ -123,8 +122,9 @@ def child_environment(root: Path, address: Address) -> dict[str, str]:
     return env
 
 
-def welcome(address: Address, root: Path, clone: Path) -> str:
+def welcome(address: Address, root: Path, train: AutoTrain) -> str:
     """What to look at and what to try next."""
+    by_event = "starts a training" if train.on else "starts no training (--auto-train)"
     prefect = Path(sys.executable).parent / "prefect"
     command = os.path.relpath(prefect) if prefect.is_relative_to(Path.cwd()) else str(prefect)
     return (
@@ -137,7 +137,8 @@ def welcome(address: Address, root: Path, clone: Path) -> str:
         f"  {command} deployment run build-dataset/local --watch\n"
         f"  {command} deployment run train-gptface/local --watch\n"
         f"  {command} deployment run evaluate-gptface/local --watch\n"
-        "\nnightly-retrain/nightly runs at 03:00 UTC while this is up. Ctrl-C stops all of it."
+        f"\nnightly-retrain/nightly runs at 03:00 UTC while this is up; a new release {by_event}. "
+        "Ctrl-C stops all of it."
     )
 
 
@@ -147,10 +148,11 @@ def _start(
     clone: Path,
     env: dict[str, str],
     address: Address,
+    train: AutoTrain,
     stop: threading.Event,
     say: Callable[[str], None],
 ) -> None:
-    """Server, workers (they make the pools), deployments, report pages: each started child is appended at once."""
+    """Server, workers (they make the pools), report pages, deployments, automations: each child is appended at once."""
     api = PrefectApi(address.api)
     logs = root / "prefect" / "logs"
     deadline = time.monotonic() + START_LIMIT_S
@@ -182,6 +184,7 @@ def _start(
     start("reports", "http.server", *reports)
     if not stop.is_set():
         _deploy(children, start("deploy", "prefect", "--no-prompt", "deploy", "--all"), stop)
+    until(lambda: _automate(api, train))
     until(lambda: api.has_worker(POOL, WORKER) and api.has_worker(GPU_POOL, WORKER))
 
 
@@ -196,14 +199,10 @@ def _deploy(children: list[Child], deploy: Child, stop: threading.Event) -> None
             raise StartError("`prefect deploy --all` failed", deploy)
 
 
-def _automate(api: PrefectApi, train: AutoTrain, server: Child) -> None:
-    """Install the automations, or bring those of an earlier `up` up to date."""
-    found = {name: api.deployment(name) for name in (TRAINING, EVALUATION)}
-    if missing := [name for name, identity in found.items() if identity is None]:
-        raise StartError(f"the deployment {missing[0]} is not there", server)
-    for automation in automations({name: str(identity) for name, identity in found.items()}, train):
-        if not api.put_automation(automation):
-            raise StartError(f"the server did not take the automation {automation['name']!r}", server)
+def _automate(api: PrefectApi, train: AutoTrain) -> bool:
+    """Install the automations, or change those of an earlier `up`; whether the server has taken all of them."""
+    deployments = {name: api.deployment(name) or "" for name in (TRAINING, EVALUATION)}
+    return all(deployments.values()) and all(map(api.put_automation, automations(deployments, train)))
 
 
 def _end_orphaned_runs(api: PrefectApi) -> None:

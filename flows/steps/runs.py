@@ -64,11 +64,8 @@ def is_first_build(layout: Layout, release: int) -> bool:
     import warehouse
 
     with warehouse.connect(layout.root) as con:
-        row = con.execute(
-            "SELECT count(*) FROM runs WHERE kind = 'build' AND status = 'completed' AND result ->> 'release' = ?",
-            [str(release)],
-        ).fetchone()
-    return row == (1,)
+        ended = con.execute("SELECT result ->> '$.release' FROM runs WHERE (kind, status) = ('build', 'completed')")
+        return ended.fetchall().count((str(release),)) == 1
 
 
 @contextlib.contextmanager
