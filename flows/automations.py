@@ -15,7 +15,7 @@ TRAINING = "train-gptface/gpu"
 EVALUATION = "evaluate-gptface/local"
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
-HEARTBEAT_S = 60  # a run's; also what a server other than ours should be set to
+HEARTBEAT_S = 60  # Prefect's own default is 180
 ZOMBIE_AFTER_S = 3 * HEARTBEAT_S
 # What else ends the waiting for a heartbeat. TimedOut is the name of a failure, and a suspended run has no process.
 _ENDS = ("Completed", "Failed", "TimedOut", "Cancelled", "Crashed", "Paused", "Suspended")
@@ -37,13 +37,11 @@ class AutoTrain:
 def automations(deployments: Mapping[str, str], train: AutoTrain) -> list[Document]:
     """All automations; `deployments`: identity by name, of TRAINING and EVALUATION."""
     told = {"root": _payload("root"), "release": _payload("release"), "wait_minutes": WAIT_MINUTES}
-    chosen = {"preset": train.preset, "processes": train.processes}
-    model = {"model": _payload("model")}
+    training = told | {"preset": train.preset, "processes": train.processes}
+    evaluation = told | {"model": _payload("model")}
     return [
-        _on_event(
-            "gptface: release starts training", SNAPSHOT_PUBLISHED, deployments[TRAINING], told | chosen, train.on
-        ),
-        _on_event("gptface: model starts evaluation", MODEL_TRAINED, deployments[EVALUATION], told | model, train.on),
+        _on_event("release starts training", SNAPSHOT_PUBLISHED, deployments[TRAINING], training, train.on),
+        _on_event("model starts evaluation", MODEL_TRAINED, deployments[EVALUATION], evaluation, train.on),
         crash_zombies(),
     ]
 
@@ -72,7 +70,7 @@ def crash_zombies(within_s: int = ZOMBIE_AFTER_S) -> Document:
 def _on_event(name: str, event: str, deployment: str, parameters: Document, enabled: bool) -> Document:
     """Each such event starts one run of the deployment."""
     return {
-        "name": name,
+        "name": f"gptface: {name}",
         "description": "Switched on and off by `gptface up --auto-train`.",
         "enabled": enabled,
         "trigger": {
@@ -85,12 +83,7 @@ def _on_event(name: str, event: str, deployment: str, parameters: Document, enab
             "within": 0,
         },
         "actions": [
-            {
-                "type": "run-deployment",
-                "source": "selected",
-                "deployment_id": deployment,
-                "parameters": parameters,
-            }
+            {"type": "run-deployment", "source": "selected", "deployment_id": deployment, "parameters": parameters}
         ],
     }
 

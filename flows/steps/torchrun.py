@@ -85,7 +85,8 @@ def train_in_processes(
             error = _relay(line.decode("utf-8", "replace").rstrip() for line in process.stdout)
             code = process.wait()
         finally:
-            stop_process("training", process, STOP_GRACE_S)
+            if process.poll() is None:
+                stop_process("training", process, STOP_GRACE_S)
     if code:
         raise TrainingError(error or f"training in {processes} processes ended with code {code}")
     return TrainingSummary(**json.loads((out / DONE).read_text("utf-8")))
