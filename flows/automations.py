@@ -89,6 +89,6 @@ def _on_event(name: str, event: str, deployment: str, parameters: Document, enab
 
 
 def _payload(key: str) -> Document:
-    """A value of the event's payload with its type: a plain template would make text of a number."""
+    """A value of the event's payload with its type, whatever a version of Prefect makes of a plain template."""
     template = f"{{{{ event.payload.{key} | tojson }}}}"
     return {"__prefect_kind": "json", "value": {"__prefect_kind": "jinja", "template": template}}
