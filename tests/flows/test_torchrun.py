@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,11 +15,12 @@ import pytest
 import torch
 
 from flows.steps.config import ConfigError, TrainConfig
-from flows.steps.torchrun import _option_words, _relay, count_processes
+from flows.steps.torchrun import _option_words, _relay, count_processes, train_in_processes
 from gptface_core.__main__ import _parser
 from gptface_core.config import RunOptions
+from gptface_core.errors import TrainingError
 from gptface_core.training import DONE
-from tests.gptface_core.micro import write_corpus
+from tests.gptface_core.micro import micro_preset, write_corpus
 
 UNLIKE = RunOptions("cpu", "fp32", True, 7, 0.5, 3.0, 12.5, True)
 
@@ -59,6 +61,18 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
         count_processes(TrainConfig(processes=2))
     with pytest.raises(ConfigError, match="processes=2: stage tokenizer"):
         TrainConfig(processes=2, stage="tokenizer")
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_end_and_one_that_fails_says_why(tmp_path: Path) -> None:
+    shards, out, preset = write_corpus(tmp_path)[0], tmp_path / "m", micro_preset()
+    summary = train_in_processes(2, shards, out, preset, TrainConfig(seed=5), None)
+    assert (summary.model_dir, summary.seed, summary.preset) == ("m", 5, "micro")
+    assert {"main_itm", "modelling_mim"} <= set(summary.losses)
+    assert (out / "model.safetensors").is_file()
+    odd = replace(preset, training=replace(preset.training, milm_batch=7))
+    with pytest.raises(TrainingError, match=r"training\.milm_batch 7 cannot be shared"):
+        train_in_processes(2, shards, tmp_path / "odd", odd, TrainConfig(), None)
 
 
 TRAIN = """
