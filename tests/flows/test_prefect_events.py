@@ -116,21 +116,27 @@ def test_automations_are_changed_and_not_doubled_when_up_starts_again(auto_up: U
         assert len({row["name"] for row in found}) == len(found)
         return {row["name"]: row["enabled"] for row in found}
 
-    api, before = PrefectApi(auto_up.api), installed()
+    def install(train: AutoTrain) -> None:
+        api, deployments = (
+            PrefectApi(auto_up.api),
+            {name: _deployment(auto_up, name) for name in (TRAINING, EVALUATION)},
+        )
+        _until(lambda: all(map(api.put_automation, automations(deployments, train))))
+
+    before = installed()
     assert len(before) == 3 and all(before.values())
-    deployments = {name: _deployment(auto_up, name) for name in (TRAINING, EVALUATION)}
     try:
-        assert all(api.put_automation(each) for each in automations(deployments, AutoTrain()))
+        install(AutoTrain())
         assert [name for name, on in installed().items() if on] == [crash_zombies()["name"]]
         assert set(installed()) == set(before)
     finally:
-        for each in automations(deployments, AutoTrain(True, str(preset), 2)):
-            api.put_automation(each)
+        install(AutoTrain(True, str(preset), 2))
 
 
 def test_a_run_without_heartbeats_is_marked_as_crashed_and_one_with_them_is_not(auto_up: Up) -> None:
     """The automation that `up` installs, with a shorter time."""
-    assert PrefectApi(auto_up.api).put_automation(crash_zombies(within_s=10) | {"name": "zombies at once"})
+    quick = crash_zombies(within_s=10) | {"name": "zombies at once"}
+    _until(lambda: PrefectApi(auto_up.api).put_automation(quick))
     flow = auto_up.ask("/flows/", {"name": "stand-in"})["id"]
     running = {"type": "RUNNING", "name": "Running"}
     dead, alive = (auto_up.ask("/flow_runs/", {"flow_id": flow, "state": running})["id"] for _ in range(2))
