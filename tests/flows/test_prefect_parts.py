@@ -196,6 +196,17 @@ def test_automations_are_what_prefect_takes_and_off_unless_asked_for() -> None:
     assert set(training) <= set(names)
 
 
+def test_what_takes_too_long_is_ended_and_says_by_which_parameter() -> None:
+    from flows.prefect_runner import PrefectRunner
+
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"timeout_minutes=0\.01: finished parts are kept"), PrefectRunner(1, 0.01):
+        time.sleep(60)
+    assert time.monotonic() - started < 30
+    with PrefectRunner(1):
+        pass
+
+
 def test_shards_are_named_after_their_part() -> None:
     from flows.prefect_runner import shard_name
 
