@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.parameters import SAMPLE_SOURCE, BuildSettings, Detector
+from flows.parameters import SAMPLE_SOURCE, BuildSettings, Detector, Minutes
 
 DEFAULTS = BuildSettings()
 
@@ -17,25 +17,34 @@ def build_dataset(
     root: str | None = None,
     detector: Detector = "auto",
     refresh: bool = False,
+    timeout_minutes: Minutes = 0,
     settings: BuildSettings = DEFAULTS,
 ) -> None:
     """Crawl, find the faces, curate, publish a release and cut it into shards; a run that was cut short is resumed.
+
+    The first build that ends with a release emits the event gptface.snapshot.published.
 
     Args:
         source: `site:URL`, `list:FILE`, or `sample:N` for the built-in small web with N pictures.
         root: dataset root; GPTFACE_ROOT, else ./gptface-data.
         detector: which detector finds the faces.
         refresh: crawl the source anew and download only what is new.
+        timeout_minutes: the run is ended after so many minutes; 0: never.
         settings: everything else.
     """
     from flows.prefect_artifacts import show_build
+    from flows.prefect_events import tell_published
     from flows.prefect_runner import PrefectRunner
     from flows.steps import pipeline
     from flows.steps.config import BuildConfig, default_root, from_dict
+    from flows.steps.layout import Layout
     from flows.steps.report import write_report
+    from flows.steps.runs import is_first_build
 
     chosen = {"source": source, "root": root or default_root(), "detector": detector, "refresh": refresh}
     config = from_dict(BuildConfig, chosen | settings.model_dump())
-    with PrefectRunner(config.workers) as runner:
+    with PrefectRunner(config.workers, timeout_minutes) as runner:
         summary = pipeline.build(config, runner)
+        if is_first_build(Layout(Path(summary.root)), summary.release):
+            tell_published(summary)
         show_build(summary, runner.step("report", write_report, Path(config.root)))

@@ -7,6 +7,8 @@ from typing import Literal
 
 from prefect import flow
 
+from flows.parameters import Minutes
+
 
 @flow(name="evaluate-gptface", flow_run_name="evaluate", persist_result=False)
 def evaluate_gptface(
@@ -19,6 +21,8 @@ def evaluate_gptface(
     face_models: str = "",
     pack: str = "buffalo_sc",
     data: str = "",
+    wait_minutes: Minutes = 0,
+    timeout_minutes: Minutes = 0,
 ) -> None:
     """Measure a model, each figure beside its chance level or baseline.
 
@@ -32,6 +36,8 @@ def evaluate_gptface(
         face_models: folder with InsightFace's `models/`, for identities before and after an edit; empty: not measured.
         pack: InsightFace's model pack.
         data: folder of public data sets, for the benchmarks that read some.
+        wait_minutes: for how long to wait where another run writes the root; 0: that is an error.
+        timeout_minutes: the run is ended after so many minutes; 0: never.
     """
     from flows.prefect_artifacts import show_evaluation
     from flows.prefect_runner import PrefectRunner
@@ -49,7 +55,8 @@ def evaluate_gptface(
         face_models=face_models,
         pack=pack,
         data=data,
+        wait_minutes=wait_minutes,
     )
-    with PrefectRunner() as runner:
+    with PrefectRunner(timeout_minutes=timeout_minutes) as runner:
         summary = pipeline.evaluate(config, runner)
         show_evaluation(summary, runner.step("report", write_report, Path(config.root)))

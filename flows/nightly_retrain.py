@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.parameters import SAMPLE_SOURCE, BuildSettings, ChallengeSettings, Detector, RetentionSettings
+from flows.parameters import SAMPLE_SOURCE, BuildSettings, ChallengeSettings, Detector, Minutes, RetentionSettings
 
 DEFAULTS = BuildSettings()
 CHALLENGE = ChallengeSettings()
@@ -25,6 +25,7 @@ def nightly_retrain(
     prune: bool = False,
     retention: RetentionSettings = RETENTION,
     notify_block: str = "",
+    timeout_minutes: Minutes = 0,
     settings: BuildSettings = DEFAULTS,
 ) -> None:
     """Take in what is new; with enough of it go on from the champion, and promote what is better beyond its interval.
@@ -40,6 +41,7 @@ def nightly_retrain(
         prune: remove what the policy does not keep, afterwards.
         retention: that policy.
         notify_block: a notification block of Prefect, such as slack-webhook/team, that is told how the night ended.
+        timeout_minutes: the night is ended after so many minutes, and finished by the next one; 0: never.
         settings: of the build.
     """
     from flows.prefect_artifacts import show_night
@@ -55,7 +57,7 @@ def nightly_retrain(
     pruned = RetentionConfig(**retention.model_dump()) if prune else None
     config = NightConfig(build, preset, seed, min_new_rows, **challenge.model_dump(), retention=pruned)
     try:
-        with PrefectRunner(build.workers) as runner:
+        with PrefectRunner(build.workers, timeout_minutes) as runner:
             night = retrain(config, runner)
             show_night(night, runner.step("report", write_report, Path(build.root)))
     except Exception as error:

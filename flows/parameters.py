@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Detector = Literal["auto", "insightface", "cascade"]
+Minutes = Annotated[float, Field(ge=0)]
 SAMPLE_SOURCE = "sample:600"
 
 Rule = bool | int | float | str | list[float]

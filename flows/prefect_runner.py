@@ -12,14 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
+from prefect.utilities.timeout import timeout
 
 from flows.steps.runner import WorkerDiedError, WorkerPool
 
@@ -31,8 +33,10 @@ T = TypeVar("T")
 TRANSIENT = (BrokenExecutor, ConnectionError, TimeoutError)
 RETRIES = 2
 RETRY_DELAYS_S = [2.0, 10.0]
+RETRY_JITTER = 0.3
 PROGRESS_EVERY_S = 10.0
 PARENT_CHECK_S = 2.0
+SUSPEND_CHECK_S = 1.0
 ORPHAN_GRACE_S = 8.0
 DIED = "out of memory? Finished parts are kept, run it again to go on"
 
@@ -72,22 +76,51 @@ def end_with_worker() -> None:
     threading.Thread(target=watch, name="worker-watch", daemon=True).start()
 
 
+def end_when_suspended(over: threading.Event) -> None:
+    """Until `over`: a run that somebody suspends stops at once, with its processes, and goes on when it is resumed.
+
+    Prefect itself looks between two tasks alone, and a training is one task, which the signal has save its step first.
+    """
+    context = FlowRunContext.get()
+    if context is None or threading.current_thread() is not threading.main_thread():
+        return
+    request = context.flow_run_suspension_request
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        request.raise_if_requested()
+
+    def watch() -> None:
+        while not over.wait(SUSPEND_CHECK_S):
+            if request.is_requested():
+                os.kill(os.getpid(), signal.SIGUSR1)
+                return
+
+    signal.signal(signal.SIGUSR1, stop)
+    threading.Thread(target=watch, name="suspend-watch", daemon=True).start()
+
+
 class PrefectRunner:
     """The `Runner` of `flows.steps.runner` inside a running flow.
 
     At most `workers + 2` shards are handed to Prefect at a time: a worker never waits for its next shard, and neither
     the flow's memory nor the server's list of pending tasks grows with the number of shards.
+
+    What is not done within `timeout_minutes` (0: no limit) is ended by TimeoutError, with all its processes.
     """
 
-    def __init__(self, workers: int = 0) -> None:
+    def __init__(self, workers: int = 0, timeout_minutes: float = 0.0) -> None:
         self._pool = WorkerPool(workers)
+        self._minutes = timeout_minutes
+        self._limit = timeout(timeout_minutes * 60 or None)
         self._window = self._pool.workers + 2
         self._over = threading.Event()  # set when the flow ends or is cancelled: nothing is started or retried then
         self._said = 0.0
 
     def __enter__(self) -> Self:
         end_with_worker()
+        end_when_suspended(self._over)
         self._pool.__enter__()
+        self._limit.__enter__()
         return self
 
     def __exit__(
@@ -95,12 +128,27 @@ class PrefectRunner:
     ) -> None:
         self._over.set()
         self._pool.__exit__(kind, error, traceback)
+        try:
+            self._limit.__exit__(kind, error, traceback)
+        except TimeoutError:
+            raise TimeoutError(
+                f"not done within timeout_minutes={self._minutes:g}: finished parts are kept, run it again to go on"
+            ) from None
 
     def step(self, name: str, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run `fn(*args, **kwargs)` here, as one task named `name`."""
+        """Run `fn(*args, **kwargs)` here, as one task named `name`; again after a connection that broke."""
 
         # Without parameters of its own: Prefect neither walks, hashes nor stores what a step is given.
-        @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
+        @task(
+            name=name,
+            task_run_name=name,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=RETRIES,
+            retry_delay_seconds=RETRY_DELAYS_S,
+            retry_jitter_factor=RETRY_JITTER,
+            retry_condition_fn=self._is_worth_a_retry,
+        )
         def run_step() -> T:
             return fn(*args, **kwargs)
 
@@ -133,12 +181,12 @@ class PrefectRunner:
         self._said = time.monotonic()
         get_run_logger().info("%s: %s", name, progress_line(done, total, note))
 
+    def _is_worth_a_retry(self, _task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+        return isinstance(state.result(raise_on_failure=False), TRANSIENT) and not self._over.is_set()
+
     def _shard_task(
         self, name: str, fn: Callable[[A], T], item: A, position: int, failed: threading.Event
     ) -> Task[[], T]:
-        def is_worth_a_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-            return isinstance(state.result(raise_on_failure=False), TRANSIENT) and not self._over.is_set()
-
         def give_up(_task: Task[..., Any], _run: TaskRun, _state: State[Any]) -> None:
             failed.set()
 
@@ -149,8 +197,8 @@ class PrefectRunner:
             persist_result=False,
             retries=RETRIES,
             retry_delay_seconds=RETRY_DELAYS_S,
-            retry_jitter_factor=0.3,
-            retry_condition_fn=is_worth_a_retry,
+            retry_jitter_factor=RETRY_JITTER,
+            retry_condition_fn=self._is_worth_a_retry,
             on_failure=[give_up],
         )
         def run_shard() -> T:

@@ -21,7 +21,7 @@ logger = logging.getLogger("gptface_core")
 def main(words: list[str] | None = None) -> int:
     """Exit code 0, 2 for what does not fit, 1 for a training that failed, 128 + signal for one that was stopped."""
     options = _parser().parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     from gptface_core.training import train
 
     try:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gptface_core.config import RunOptions
 from gptface_core.errors import InputError
+from gptface_core.stopping import end_with_launcher
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def open_engine(options: RunOptions) -> Engine:
     on_cpu = options.device == "cpu" or not cuda
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not on_cpu and torch.cuda.device_count() == 0:
         raise InputError("several processes, and no CUDA device for them: choose device cpu")
+    end_with_launcher()
     state = PartialState(cpu=on_cpu)
     device = torch.device("cpu") if on_cpu else state.device
     bf16 = options.precision == "bf16" or (options.precision == "auto" and device.type == "cuda")

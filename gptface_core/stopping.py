@@ -1,8 +1,11 @@
-"""SIGTERM and SIGINT as a wish: the step under way is finished and saved first."""
+"""SIGTERM, SIGINT and SIGUSR1 (schedulers warn with it) as a wish: the step under way is finished and saved first."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +14,8 @@ from typing import Any
 
 from gptface_core.errors import TrainingInterrupted
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
@@ -62,3 +66,12 @@ def listening() -> Iterator[Stop]:
         yield stop
     finally:
         stop._restore()
+
+
+def end_with_launcher() -> None:
+    """Where torchrun started this process: SIGTERM when torchrun is gone, even by SIGKILL (Linux).
+
+    It starts each process in a session of its own, so without it they would train on with nobody to stop them.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -125,7 +125,7 @@ def train(
     launch` every process calls this with the same arguments. Raises InputError for an unknown preset, key, stage or
     option, for missing or empty shards and for checkpoints that cannot be read, and for a parent that does not fit;
     TrainingError, naming the rows, for a loss that is no number or leaps, and where memory does not suffice;
-    TrainingInterrupted after SIGTERM or SIGINT.
+    TrainingInterrupted after SIGTERM, SIGINT or SIGUSR1.
     """
     if stage not in STAGES:
         raise InputError(f"no stage '{stage}': choose {' or '.join(STAGES)}")

@@ -25,6 +25,7 @@ from warehouse.errors import InputError
 
 T = TypeVar("T")
 
+ROOT_POLL_S = 1.0
 _ADVISORY_KEY = 0x677074666163  # of PostgreSQL; one lake per database
 _CONFLICTS = ("database is locked", "transaction conflict", "could not serialize", "deadlock detected")
 _GONE = (
@@ -131,17 +132,18 @@ def _busy(root: Path) -> LakeBusyError:
 
 
 @contextlib.contextmanager
-def root_lock(root: Path | str) -> Iterator[None]:
+def root_lock(root: Path | str, patience_s: float = 0.0) -> Iterator[None]:
     """Hold the root for writing. The kernel releases it when the process ends, however it ends.
 
-    Raises InputError naming the holder where another process (or another holder in this one) has it.
+    Raises InputError naming the holder where another process (or another holder in this one) has it, and keeps it for
+    longer than `patience_s`.
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(descriptor, patience_s)
         except BlockingIOError as error:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise InputError(
@@ -152,3 +154,17 @@ def root_lock(root: Path | str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _flock(descriptor: int, patience_s: float) -> None:
+    """The lock, tried again until the time is up; BlockingIOError then."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(ROOT_POLL_S)
+        else:
+            return

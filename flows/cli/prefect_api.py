@@ -42,6 +42,20 @@ class PrefectApi:
         state = {"type": "CRASHED", "name": "Crashed", "message": message}
         self._call("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
+    def deployment(self, name: str) -> str | None:
+        """Identity of a deployment named FLOW/DEPLOYMENT."""
+        found = self._call("GET", f"/deployments/name/{name}")
+        return found["id"] if found else None
+
+    def put_automation(self, automation: dict[str, Any]) -> bool:
+        """Make the automation, or change the one of its name to be like it; whether the server took it."""
+        named = self._call("POST", "/automations/filter", {"automations": {"name": {"any_": [automation["name"]]}}})
+        if named is None:
+            return False
+        if named:
+            return self._call("PUT", f"/automations/{named[0]['id']}", automation) is not None
+        return self._call("POST", "/automations/", automation) is not None
+
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The parsed answer, or None where the server is not there or has no such thing."""
         data = None if body is None else json.dumps(body).encode()

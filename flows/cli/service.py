@@ -33,17 +33,26 @@ def demo(
 def up(
     root: Root = DEFAULT_ROOT,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Prefect page; 0 for any.")] = 4200,
+    auto_train: Annotated[
+        bool,
+        typer.Option(
+            "--auto-train/--no-auto-train", help="Each new release starts a training, each model an evaluation."
+        ),
+    ] = False,
+    train_preset: Annotated[str, typer.Option(help="Preset of such a training, or a .json file.")] = "demo",
+    train_processes: Annotated[int, typer.Option(min=0, help="Its processes (0: one per CUDA device, else one).")] = 0,
 ) -> None:
-    """Start Prefect here: server, work pool, deployments and a worker. Ctrl-C stops all of it.
+    """Start Prefect here: server, work pools, deployments, automations and workers. Ctrl-C stops all of it.
 
     Example: gptface up, then in another terminal: prefect deployment run build-dataset/local --watch
     """
+    from flows.automations import AutoTrain
     from flows.cli.ui import fail
     from flows.cli.up import StartError
     from flows.cli.up import up as run
 
     try:
-        run(root, port)
+        run(root, port, AutoTrain(auto_train, train_preset, train_processes))
     except StartError as error:
         fail(str(error), code=1)
 

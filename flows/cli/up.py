@@ -1,4 +1,4 @@
-"""`gptface up`: Prefect server, work pool, deployments and a worker on this machine, until Ctrl-C.
+"""`gptface up`: Prefect server, work pools, deployments, automations and workers on this machine, until Ctrl-C.
 
 Everything Prefect writes lies below ROOT/prefect; nothing of the user's own Prefect profile is read or changed.
 This module does not import prefect: it starts its commands and asks its server over HTTP.
@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from flows.cli.children import Child, start_child, stop_children
+from flows.automations import EVALUATION, HEARTBEAT_S, TRAINING, AutoTrain, automations
 from flows.cli.prefect_api import PrefectApi
+from flows.steps.children import Child, start_child, stop_children
 from warehouse.errors import InputError
 
 POOL = "gptface-cpu"
+GPU_POOL = "gptface-gpu"
 WORKER = "gptface-up"
 HOST = "127.0.0.1"
 START_LIMIT_S = 180.0
@@ -61,15 +63,16 @@ class Address:
         return f"http://{HOST}:{self.report_port}/"
 
 
-def up(root: Path, port: int = 4200, say: Callable[[str], None] | None = None) -> None:
+def up(root: Path, port: int = 4200, train: AutoTrain | None = None, say: Callable[[str], None] | None = None) -> None:
     """Start everything, say where it is, wait for Ctrl-C or SIGTERM, stop everything.
 
     root: the dataset root that runs use by default. port: of the Prefect page; 0 takes a free one.
+    train: whether releases start trainings (by default not), until the next `up` says otherwise.
     say: called with each line for the user (standard output by default).
     Raises InputError (port taken, root not writable, no clone) and StartError (a child failed); both after stopping
     what had been started.
     """
-    say = say or _print
+    say, train = say or _print, train or AutoTrain()
     root = root.resolve()
     clone = find_clone()
     with _one_per_root(root), _stop_signal() as stop:
@@ -77,9 +80,9 @@ def up(root: Path, port: int = 4200, say: Callable[[str], None] | None = None) -
         env = child_environment(root, address)
         children: list[Child] = []
         try:
-            _start(children, root, clone, env, address, stop, say)
+            _start(children, root, clone, env, address, train, stop, say)
             if not stop.is_set():
-                say(welcome(address, root, clone))
+                say(welcome(address, root, train))
             _watch(children, stop)
         except StartError as error:
             say(error.tail)
@@ -111,6 +114,7 @@ def child_environment(root: Path, address: Address) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "PREFECT_LOGGING_EXTRA_LOGGERS": OUR_LOGGERS,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         "PREFECT_WORKER_QUERY_SECONDS": env.get("PREFECT_WORKER_QUERY_SECONDS", "3"),
         "GPTFACE_ROOT": str(root),
         "GPTFACE_REPORT_URL": address.report,
@@ -118,8 +122,9 @@ def child_environment(root: Path, address: Address) -> dict[str, str]:
     return env
 
 
-def welcome(address: Address, root: Path, clone: Path) -> str:
+def welcome(address: Address, root: Path, train: AutoTrain) -> str:
     """What to look at and what to try next."""
+    by_event = "starts a training" if train.on else "starts no training (--auto-train)"
     prefect = Path(sys.executable).parent / "prefect"
     command = os.path.relpath(prefect) if prefect.is_relative_to(Path.cwd()) else str(prefect)
     return (
@@ -132,7 +137,8 @@ def welcome(address: Address, root: Path, clone: Path) -> str:
         f"  {command} deployment run build-dataset/local --watch\n"
         f"  {command} deployment run train-gptface/local --watch\n"
         f"  {command} deployment run evaluate-gptface/local --watch\n"
-        "\nnightly-retrain/nightly runs at 03:00 UTC while this is up. Ctrl-C stops all of it."
+        f"\nnightly-retrain/nightly runs at 03:00 UTC while this is up; a new release {by_event}. "
+        "Ctrl-C stops all of it."
     )
 
 
@@ -142,10 +148,11 @@ def _start(
     clone: Path,
     env: dict[str, str],
     address: Address,
+    train: AutoTrain,
     stop: threading.Event,
     say: Callable[[str], None],
 ) -> None:
-    """Server, worker (it makes the pool), deployments, report pages: each started child is appended at once."""
+    """Server, workers (they make the pools), report pages, deployments, automations: each child is appended at once."""
     api = PrefectApi(address.api)
     logs = root / "prefect" / "logs"
     deadline = time.monotonic() + START_LIMIT_S
@@ -167,15 +174,18 @@ def _start(
     until(api.healthy)
     if not env.get("PREFECT_SERVER_DATABASE_CONNECTION_URL"):  # the database below the root is ours alone
         _end_orphaned_runs(api)
-    say("starting a worker, deploying the flows ...")
-    start("worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", WORKER)
-    until(lambda: api.has_pool(POOL))
+    say("starting the workers, deploying the flows ...")
+    serve = ("prefect", "worker", "start", "--type", "process", "--name", WORKER, "--pool")
+    start("worker", *serve, POOL)
+    start("gpu-worker", *serve, GPU_POOL, "--limit", "1")  # trainings wait for each other
+    until(lambda: api.has_pool(POOL) and api.has_pool(GPU_POOL))
     (root / "reports").mkdir(exist_ok=True)
     reports = ("--bind", HOST, "--directory", str(root / "reports"), str(address.report_port))
     start("reports", "http.server", *reports)
     if not stop.is_set():
         _deploy(children, start("deploy", "prefect", "--no-prompt", "deploy", "--all"), stop)
-    until(lambda: api.has_worker(POOL, WORKER))
+    until(lambda: _automate(api, train))
+    until(lambda: api.has_worker(POOL, WORKER) and api.has_worker(GPU_POOL, WORKER))
 
 
 def _deploy(children: list[Child], deploy: Child, stop: threading.Event) -> None:
@@ -187,6 +197,12 @@ def _deploy(children: list[Child], deploy: Child, stop: threading.Event) -> None
         children.remove(deploy)
         if deploy.process.returncode != 0:
             raise StartError("`prefect deploy --all` failed", deploy)
+
+
+def _automate(api: PrefectApi, train: AutoTrain) -> bool:
+    """Install the automations, or change those of an earlier `up`; whether the server has taken all of them."""
+    deployments = {name: api.deployment(name) or "" for name in (TRAINING, EVALUATION)}
+    return all(deployments.values()) and all(map(api.put_automation, automations(deployments, train)))
 
 
 def _end_orphaned_runs(api: PrefectApi) -> None:

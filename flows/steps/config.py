@@ -90,6 +90,8 @@ class TrainConfig:
     stage: all, or tokenizer to stop after the image tokenizer. options: how it is run (device, precision, checkpoints).
     init_from: a model (name below ROOT/models, or a path) of the preset's shape to go on from; empty: from nothing.
     steps, learning_rate: of the main stage, in place of the preset's; 0: as the preset says.
+    processes: of this machine that train, started by torchrun; 1: this one; 0: one per CUDA device, else this one.
+    wait_minutes: for how long to wait where another process writes the root; 0: that is an error.
     """
 
     root: str = DEFAULT_ROOT
@@ -102,11 +104,15 @@ class TrainConfig:
     init_from: str = ""
     steps: int = 0
     learning_rate: float = 0.0
+    processes: int = 1
+    wait_minutes: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("release", "steps", "learning_rate"):
+        for name in ("release", "steps", "learning_rate", "processes", "wait_minutes"):
             _at_least(name, getattr(self, name), 0)
         _one_of("stage", self.stage, ("all", "tokenizer"))
+        if self.processes != 1 and self.stage != "all":
+            raise ConfigError(f"processes={self.processes}: stage {self.stage} is for one process, or torchrun by hand")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +126,7 @@ class EvaluateConfig:
     alphas: strengths of guidance to compare, on val.
     face_models, pack: folder that holds InsightFace's `models/`, and the pack, for identities before and after an edit.
     data: folder of public data sets, for the benchmarks that read some.
+    wait_minutes: for how long to wait where another process writes the root; 0: that is an error.
     """
 
     root: str = DEFAULT_ROOT
@@ -135,9 +142,11 @@ class EvaluateConfig:
     face_models: str = ""
     pack: str = "buffalo_sc"
     data: str = ""
+    wait_minutes: float = 0.0
 
     def __post_init__(self) -> None:
-        _at_least("release", self.release, 0)
+        for name in ("release", "wait_minutes"):
+            _at_least(name, getattr(self, name), 0)
         _at_least("faces", self.faces, 1)
         _one_of("suite", self.suite, ("quick", "full"))
         _one_of("split", self.split, ("val", "test"))

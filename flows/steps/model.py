@@ -31,11 +31,14 @@ def train(
 
     SIGTERM or SIGINT ends it after the step under way, saved (TrainingInterrupted); the next call goes on there.
     """
+    from flows.steps import torchrun
     from gptface_core.config import load_preset, override
     from gptface_core.training import Progress
     from gptface_core.training import train as run
 
     _quiet()
+    shards, folder = layout.shards(release), layout.models / name
+    parent = resolve_model(layout, config.init_from) if config.init_from else None
     schedule = {"steps": config.steps, "learning_rate": config.learning_rate}
     preset = override(
         load_preset(config.preset), {"training": {name: value for name, value in schedule.items() if value}}
@@ -45,16 +48,10 @@ def train(
         losses = ", ".join(f"{name} {value:.3f}" for name, value in list(event.losses.items())[:3])
         progress(event.stage, event.step, event.steps, f"{losses}, {event.speed}" if event.speed else losses)
 
-    summary = run(
-        layout.shards(release),
-        layout.models / name,
-        preset=preset,
-        seed=config.seed,
-        on_progress=tell,
-        stage=config.stage,
-        options=config.options,
-        init_from=resolve_model(layout, config.init_from) if config.init_from else None,
-    )
+    if (processes := torchrun.count_processes(config)) > 1:
+        summary = torchrun.train_in_processes(processes, shards, folder, preset, config, parent)
+    else:
+        summary = run(shards, folder, preset, config.seed, tell, config.stage, config.options, parent)
     tokenizer = {f"tokenizer_{name}": value for name, value in summary.tokenizer.items()}
     return {**tokenizer, **summary.losses}
 

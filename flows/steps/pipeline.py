@@ -189,7 +189,7 @@ def train(config: TrainConfig, runner: Runner) -> TrainSummary:
     release = shard.resolve_release(layout, config.release)
     name = model.model_name(config, release)
     with (
-        root_lock(layout.root),
+        root_lock(layout.root, config.wait_minutes * 60),
         recorded(layout, "train", config) as run,
         watched(layout.root, run.run_id, "train", name, runner) as runner,
     ):
@@ -219,7 +219,7 @@ def evaluate(config: EvaluateConfig, runner: Runner) -> EvaluateSummary:
     release = shard.resolve_release(layout, config.release)
     folder = model.resolve_model(layout, config.model)
     with (
-        root_lock(layout.root),
+        root_lock(layout.root, config.wait_minutes * 60),
         recorded(layout, "evaluate", config) as run,
         watched(layout.root, run.run_id, "evaluate", folder.name, runner) as runner,
     ):

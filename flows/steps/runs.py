@@ -59,6 +59,15 @@ def recorded(layout: Layout, kind: str, config: DataclassInstance) -> Iterator[R
                 register(layout.root, "runs", row)
 
 
+def is_first_build(layout: Layout, release: int) -> bool:
+    """Whether one build alone has ended with this release, shards and all: later ones found nothing new."""
+    import warehouse
+
+    with warehouse.connect(layout.root) as con:
+        ended = con.execute("SELECT result ->> '$.release' FROM runs WHERE (kind, status) = ('build', 'completed')")
+        return ended.fetchall().count((str(release),)) == 1
+
+
 @contextlib.contextmanager
 def _not_hiding(status: str) -> Iterator[None]:
     """A failed run's own error is the one to show, not that its record could not be written."""

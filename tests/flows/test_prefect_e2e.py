@@ -49,21 +49,6 @@ def _tasks(up: Up, run: str) -> list[dict[str, Any]]:
     return tasks
 
 
-def _state(up: Up, run: str) -> dict[str, Any]:
-    state: dict[str, Any] = up.ask(f"/flow_runs/{run}")["state"]
-    return state
-
-
-def _until_ended(up: Up, run: str, limit_s: float = 90) -> dict[str, Any]:
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        state = _state(up, run)
-        if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-            return state
-        time.sleep(0.5)
-    raise AssertionError(f"still {state['name']} after {limit_s} s")
-
-
 def test_deployed_build_completes_and_a_plain_duckdb_connection_reads_the_lake(prefect_up: Up) -> None:
     done = prefect_up.prefect(*BUILD, "--param", "source=sample:120", "--watch")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -161,7 +146,7 @@ def test_a_users_mistake_fails_the_run_with_one_clear_line(prefect_up: Up, tmp_p
     missing = tmp_path / "missing.csv"
     failed = prefect_up.prefect(*BUILD, "--param", f"source=list:{missing}", "--watch")
     assert failed.returncode != 0
-    state = _state(prefect_up, _run_named(failed.stdout))
+    state = prefect_up.state(_run_named(failed.stdout))
     assert state["type"] == "FAILED"
     assert str(missing) in state["message"]
     assert len(state["message"].splitlines()) == 1
@@ -171,6 +156,7 @@ def test_shards_are_named_tasks_in_order_and_a_killed_worker_costs_a_retry(prefe
     done = _tiny(prefect_up, "die_once", 6, tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "died").exists()
+    assert (tmp_path / "broke").exists()  # a step whose connection broke is tried again, too
     assert json.loads((tmp_path / "found.json").read_text()) == {"total": 7, "found": [0, 1, 4, 9, 16, 25]}
     assert "detect-00005" in done.stderr
     assert "plan: 1 of 2, halfway" in done.stderr
@@ -187,12 +173,25 @@ def test_a_fault_is_not_tried_again_and_starts_no_further_shard(prefect_up: Up, 
 
 
 @pytest.mark.slow
+def test_a_run_that_takes_too_long_is_ended_with_its_processes(prefect_up: Up, tmp_path: Path) -> None:
+    done = _tiny(prefect_up, "sleep", 4, tmp_path)
+    assert done.returncode == 1
+    said = "TimeoutError: not done within timeout_minutes=0.4: finished parts are kept, run it again to go on"
+    assert done.stderr.strip().splitlines()[-1] == said
+    pids = [int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")]
+    assert pids
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    runs = prefect_up.ask("/flow_runs/filter", {"flow_runs": {"state": {"name": {"any_": ["TimedOut"]}}}})
+    assert len(runs) == 1
+
+
+@pytest.mark.slow
 def test_cancelling_a_build_stops_all_its_processes(prefect_up: Up) -> None:
     asked = prefect_up.prefect(*BUILD, "--param", "source=sample:3000", "--param", "root=" + str(prefect_up.root / "x"))
     run = _run_named(asked.stdout)
     family = _until_shards_run(prefect_up, run)
     assert prefect_up.prefect("flow-run", "cancel", run).returncode == 0
-    assert _until_ended(prefect_up, run)["type"] == "CANCELLED"
+    assert prefect_up.until_ended(run)["type"] == "CANCELLED"
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
 
@@ -201,7 +200,7 @@ def _until_shards_run(up: Up, run: str, limit_s: float = 120) -> list[psutil.Pro
     """Wait for a shard under way; the run's processes: those that our `up` started beyond its own three."""
     deadline = time.monotonic() + limit_s
     while not any(task["name"].startswith(("download-", "detect-")) for task in _tasks(up, run)):
-        assert time.monotonic() < deadline, _state(up, run)
+        assert time.monotonic() < deadline, up.state(run)
         time.sleep(0.5)
     time.sleep(2)
     family = psutil.Process(up.process.pid).children(recursive=True)
@@ -229,7 +228,7 @@ def test_the_end_of_up_is_the_end_of_all_its_processes(tmp_path: Path, number: i
     # The next `up` on this root knows that the run is over.
     again = start_up(tmp_path)
     try:
-        assert _state(again, run)["type"] in ("CRASHED", "CANCELLED", "FAILED")
+        assert again.state(run)["type"] in ("CRASHED", "CANCELLED", "FAILED")
     finally:
         again.stop()
 

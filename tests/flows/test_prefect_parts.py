@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import os
 import signal
 import subprocess
@@ -16,10 +17,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from flows.automations import EVALUATION, TRAINING, AutoTrain, automations
 from flows.cli import up
-from flows.cli.children import start_child, stop_children
 from flows.parameters import BuildSettings, ChallengeSettings, RetentionSettings
+from flows.steps.children import start_child, stop_children
 from flows.steps.config import BuildConfig, NightConfig, RetentionConfig, from_dict
+from flows.train_gptface import train_gptface
 from warehouse.errors import InputError
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -59,7 +62,7 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("the kernel's death signal is a Linux feature")
     script = (
-        "import os, sys, time; from pathlib import Path; from flows.cli.children import start_child\n"
+        "import os, sys, time; from pathlib import Path; from flows.steps.children import start_child\n"
         "child = start_child('c', ['sleep', '300'], Path('log'), dict(os.environ), Path('.'))\n"
         "print(child.process.pid, flush=True); time.sleep(300)"
     )
@@ -168,13 +171,40 @@ def test_deployments_name_real_flows_and_no_path_of_this_machine() -> None:
         flow = getattr(importlib.import_module(module), function)
         assert flow.persist_result is False  # a result would be a pickle
         names.add(f"{flow.name}/{deployment['name']}")
-        assert deployment["work_pool"]["name"] == up.POOL
+        assert deployment["work_pool"]["name"] == (up.GPU_POOL if deployment["name"] == "gpu" else up.POOL)
     local = {f"{name}/local" for name in ("build-dataset", "train-gptface", "evaluate-gptface", "takedown")}
-    assert names == {*local, "nightly-retrain/nightly"}
+    assert names == {*local, TRAINING, "nightly-retrain/nightly"}
+    assert EVALUATION in local
     assert config["pull"]
     nightly = config["deployments"][-1]
     assert nightly["schedules"][0]["cron"]
     assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+
+
+def test_automations_are_what_prefect_takes_and_off_unless_asked_for() -> None:
+    from prefect.events.schemas.automations import AutomationCore
+
+    deployments = dict.fromkeys((TRAINING, EVALUATION), "5f1d1b4c-2f0e-4c38-9d7c-0d5a5b0c1e00")
+    off, on = (automations(deployments, AutoTrain(chosen, "tiny", 2)) for chosen in (False, True))
+    assert [each["enabled"] for each in off] == [False, False, True]
+    assert [each["enabled"] for each in on] == [True, True, True]
+    for each in on:
+        AutomationCore.model_validate(each)
+    training = on[0]["actions"][0]["parameters"]
+    assert (training["preset"], training["processes"]) == ("tiny", 2)
+    names = inspect.signature(train_gptface.fn).parameters
+    assert set(training) <= set(names)
+
+
+def test_what_takes_too_long_is_ended_and_says_by_which_parameter() -> None:
+    from flows.prefect_runner import PrefectRunner
+
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"timeout_minutes=0\.01: finished parts are kept"), PrefectRunner(1, 0.01):
+        time.sleep(60)
+    assert time.monotonic() - started < 30
+    with PrefectRunner(1):
+        pass
 
 
 def test_shards_are_named_after_their_part() -> None:

@@ -36,10 +36,26 @@ def reject(item: Item) -> int:
     return item[0]
 
 
+def sleep(item: Item) -> int:
+    """A shard without an end; it says who runs it."""
+    (Path(item[1]) / f"pid-{os.getpid()}").touch()
+    time.sleep(300)
+    return item[0]
+
+
+def plan(folder: str, shards: int, more: int = 0) -> int:
+    """The connection breaks the first time."""
+    mark = Path(folder) / "broke"
+    if not mark.exists():
+        mark.touch()
+        raise ConnectionResetError("the other side has gone")
+    return shards + more
+
+
 @flow(name="tiny", persist_result=False)
 def tiny(kind: str, shards: int, folder: str) -> None:
-    with PrefectRunner(2) as runner:
-        total = runner.step("plan", lambda count, more=0: count + more, shards, more=1)
+    with PrefectRunner(2, timeout_minutes=0.4 if kind == "sleep" else 0) as runner:
+        total = runner.step("plan", plan, folder, shards, more=1)
         runner.progress("plan", 1, 2, "halfway")
         found = runner.map("detect", globals()[kind], [(i, folder) for i in range(shards)])
     (Path(folder) / "found.json").write_text(json.dumps({"total": total, "found": found}))
@@ -48,5 +64,5 @@ def tiny(kind: str, shards: int, folder: str) -> None:
 if __name__ == "__main__":
     try:
         tiny(sys.argv[1], int(sys.argv[2]), sys.argv[3])
-    except (ValueError, WorkerDiedError) as error:
+    except (ValueError, WorkerDiedError, TimeoutError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -57,6 +57,21 @@ class Up:
                 time.sleep(pause_s)
         raise AssertionError("unreachable")
 
+    def state(self, run: str) -> dict[str, Any]:
+        """The state of a flow run."""
+        state: dict[str, Any] = self.ask(f"/flow_runs/{run}")["state"]
+        return state
+
+    def until_ended(self, run: str, limit_s: float = 90) -> dict[str, Any]:
+        """The state in which a flow run ended."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            state = self.state(run)
+            if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+                return state
+            time.sleep(0.5)
+        raise AssertionError(f"still {state['name']} after {limit_s} s")
+
     def stop(self, number: int = signal.SIGTERM, limit_s: float = 60) -> int:
         """Send the signal, wait for the end; the exit code."""
         self.process.send_signal(number)
@@ -69,8 +84,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_up(folder: Path, limit_s: float = 240) -> Up:
-    """Start `gptface up` below `folder` and wait until it says that it is ready."""
+def start_up(folder: Path, *words: str, limit_s: float = 240) -> Up:
+    """Start `gptface up` below `folder`, with these options, and wait until it says that it is ready."""
     root, home, port = folder / "root", folder / "home", free_port()
     home.mkdir(exist_ok=True)
     env = {"HOME": str(home), "PATH": os.defpath, "LANG": "C.UTF-8", "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
@@ -79,7 +94,7 @@ def start_up(folder: Path, limit_s: float = 240) -> Up:
     log = folder / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", UP, "up", "--root", str(root), "--port", str(port)],
+            [sys.executable, "-c", UP, "up", "--root", str(root), "--port", str(port), *words],
             env=env,
             cwd=home,
             stdout=output,

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,9 +158,8 @@ def test_root_lock_names_the_holder_and_ends_with_its_process(tmp_path: Path) ->
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(InputError, match=f"is being written by process {holder.pid}"), lake.root_lock(tmp_path):
             pass
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-        with lake.root_lock(tmp_path):
+        threading.Timer(0.5, holder.send_signal, [signal.SIGKILL]).start()
+        with lake.root_lock(tmp_path, patience_s=30):
             assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
     finally:
         holder.kill()

@@ -1,4 +1,4 @@
-"""Child processes that end with their parent: started in a session of their own, their output in a log file."""
+"""Child processes that end with their parent, each started in a session of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -39,42 +40,53 @@ class Child:
 
 
 def start_child(name: str, command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> Child:
-    """Start `command` with its output in `log` (a new file each time).
+    """Start `command` with its output in `log` (a new file each time)."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        return Child(name, start_process(command, output, env, cwd), log)
+
+
+def start_process(
+    command: Sequence[str], output: IO[bytes] | int, env: Mapping[str, str], cwd: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start `command` with both its outputs in `output`, a file or subprocess.PIPE.
 
     A session of its own, so that Ctrl-C in the terminal reaches this process alone, which then stops its children in
     order. On Linux the kernel sends SIGTERM to the child when this process dies in any way, SIGKILL included.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(env),
-            cwd=cwd,
-            start_new_session=True,
-            preexec_fn=_death_signal_setter(),
-        )
-    return Child(name, process, log)
+    return subprocess.Popen(
+        list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=dict(env),
+        cwd=cwd,
+        start_new_session=True,
+        preexec_fn=_death_signal_setter(),
+    )
 
 
 def stop_children(children: Sequence[Child], grace_s: float = 15.0) -> None:
-    """Stop the children one after the other, in the order given, with everything that they started.
+    """Stop the children one after the other, in the order given, with everything that they started."""
+    for child in children:
+        stop_process(child.name, child.process, grace_s)
+
+
+def stop_process(name: str, process: subprocess.Popen[bytes], grace_s: float = 15.0) -> None:
+    """Stop a process with everything that it started.
 
     SIGTERM first; what still runs after `grace_s` seconds is killed. Descendants are looked up before, because a
     process of a dead parent can no longer be found through it.
     """
-    for child in children:
-        family = _family(child.process.pid)
-        if child.alive():
-            child.process.terminate()
-            try:
-                child.process.wait(grace_s)
-            except subprocess.TimeoutExpired:
-                logger.warning("%s did not stop within %.0f s and is killed", child.name, grace_s)
-        _end(family, min(grace_s, 5.0))
-        child.process.wait()
+    family = _family(process.pid)
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            logger.warning("%s did not stop within %.0f s and is killed", name, grace_s)
+    _end(family, min(grace_s, 5.0))
+    process.wait()
 
 
 def _family(pid: int) -> list[psutil.Process]:
