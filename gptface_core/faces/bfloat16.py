@@ -24,7 +24,7 @@ def open_core() -> Any:
     """OpenVINO's core on a machine that has bfloat16.
 
     Raises:
-        InputError: OpenVINO is not installed, or emulates bfloat16 here at best.
+        InputError: OpenVINO is not installed, or has no bfloat16 on this processor.
     """
     core = _openvino().Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
