@@ -2,9 +2,10 @@
 
 60 % LFW, 20 % portraits of the US Congress, 20 % pages of 1,500 px and more with drawn faces. Ours: two worker
 processes of one thread, everything that the detect step does (decode, faces, pose, sharpness, hash, ...) and an
-embedding per face. Theirs: `FaceAnalysis(det_size=640).get` over the same bytes in one process with its default
-threads. Blocks alternate; both are warm. Extra faces on pages are judged by where the heads were drawn. One line of
-JSON last.
+embedding per face, in bfloat16 where that can be had (with openvino, on a processor that has it): a build does so when
+asked to, `--embed-precision float32` is its default. Theirs: `FaceAnalysis(det_size=640).get` over the same bytes in
+one process with its default threads. Blocks alternate; both are warm. Extra faces on pages are judged by where the
+heads were drawn. One line of JSON last.
 
 Needs GPTFACE_TEST_DATA (lfw, congress) and GPTFACE_TEST_MODELS (insightface/models/<pack> with a recogniser).
 """
@@ -54,14 +55,15 @@ class Answer:
 Place = tuple[int, int]  # offset and length of a picture in the file
 
 
-def start_ours(file: str, models: str, pack: str) -> None:
+def start_ours(file: str, models: str, pack: str, precision: str) -> None:
     from flows.steps.detect import settle_worker
     from gptface_core.faces.detector import load_detector
     from gptface_core.faces.embed import Embedder
 
     settle_worker()
     root = Path(models)
-    _state.update(file=file, detector=load_detector("insightface", pack, root), embedder=Embedder(pack, root))
+    embedder = Embedder(pack, root, precision=precision)
+    _state.update(file=file, detector=load_detector("insightface", pack, root), embedder=embedder)
 
 
 def run_ours(places: list[Place]) -> Answer:
@@ -180,14 +182,28 @@ def _on_a_head(box: NDArray[np.float32], heads: NDArray[np.float64]) -> bool:
     return bool((inside & (ratio > 0.4) & (ratio < 2)).any())
 
 
-def measure(samples: list[Sample], rounds: int, models: Path, pack: str) -> dict[str, Any]:
+def best_precision() -> str:
+    """bfloat16 where embeddings can be computed like that here."""
+    from gptface_core.errors import InputError
+    from gptface_core.faces.embed import BFLOAT16, FLOAT32, check_precision
+
+    try:
+        check_precision(BFLOAT16)
+    except InputError as error:
+        print(error, flush=True)
+        return FLOAT32
+    return BFLOAT16
+
+
+def measure(samples: list[Sample], rounds: int, models: Path, pack: str, precision: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pictures.bin"
         file.write_bytes(b"".join(sample.data for sample in samples))
         ends = np.cumsum([len(sample.data) for sample in samples]).tolist()
         places = [(end - len(sample.data), len(sample.data)) for end, sample in zip(ends, samples, strict=True)]
         options = (str(file), str(models), pack)
-        ours, theirs = Side(start_ours, run_ours, _WORKERS, *options), Side(start_theirs, run_theirs, 1, *options)
+        ours = Side(start_ours, run_ours, _WORKERS, *options, precision)
+        theirs = Side(start_theirs, run_theirs, 1, *options)
         for side in (ours, theirs):
             side.warm_up(places[:_CHUNK])
         bounds = np.linspace(0, len(places), rounds + 1).astype(int)
@@ -201,7 +217,7 @@ def measure(samples: list[Sample], rounds: int, models: Path, pack: str) -> dict
             print(f"block {number + 1} of {rounds}: ours {rates[0]:.1f}, theirs {rates[1]:.1f} images/s", flush=True)
         for side in (ours, theirs):
             side.close()
-    return result(samples, ours, theirs) | {"block_ratios": block_ratios}
+    return result(samples, ours, theirs) | {"block_ratios": block_ratios, "embed_precision": precision}
 
 
 def result(samples: list[Sample], ours: Side, theirs: Side) -> dict[str, Any]:
@@ -234,12 +250,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="blocks, which alternate between the two")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--pack", default="test_sc", help="a pack with a recogniser")
+    parser.add_argument("--embed-precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of ours")
     options = parser.parse_args()
+    precision = best_precision() if options.embed_precision == "auto" else options.embed_precision
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     data = data_folder("GPTFACE_TEST_DATA", "data")
     models = data_folder("GPTFACE_TEST_MODELS", "models") / "insightface"
-    print(f"{options.images} pictures: 60 % LFW, 20 % congress, 20 % pages; on {os.cpu_count()} cores", flush=True)
-    found = measure(mixed(options.images, data, options.seed), options.rounds, models, options.pack)
+    print(
+        f"{options.images} pictures: 60 % LFW, 20 % congress, 20 % pages; on {os.cpu_count()} cores, {precision}",
+        flush=True,
+    )
+    found = measure(mixed(options.images, data, options.seed), options.rounds, models, options.pack, precision)
     print(f"ratio {found['ratio']} (target {TARGET_RATIO}), recall {found['recall']} (target {TARGET_RECALL})")
     print(json.dumps(found))
 

@@ -42,6 +42,7 @@ class BuildSettings(BaseModel):
     refusal_limit: Annotated[int, Field(ge=1, description="refusals in a row that end the asking of a host")] = 3
     embed: Annotated[bool, Field(description="make face embeddings: biometric data, which expire")] = False
     embed_days: Annotated[int, Field(ge=1, description="days after which embeddings are deleted")] = 30
+    embed_precision: Annotated[Literal["float32", "bfloat16"], Field(description="of embeddings on a CPU")] = "float32"
     provider: Annotated[str, Field(description="onnxruntime's, for InsightFace")] = "CPUExecutionProvider"
     clip: Annotated[str, Field(description="open_clip's MODEL:PRETRAINED, compares captions with faces")] = ""
     clip_device: Annotated[str, Field(description="torch's, for clip")] = "cpu"

@@ -69,6 +69,8 @@ def read_vectors(root: Path, folders: Iterable[Path] = (), now: dt.datetime | No
     for model, parts in vectors.items():
         if len({part.shape[1] for part in parts}) > 1:
             raise InputError(f"embeddings by {model} have several widths: delete {_FILES} below {root}, build again")
+    if len(vectors) > 1:
+        _LOG.warning("embeddings by %s: people are only told within one model, embed all again", ", ".join(vectors))
     return FaceVectors({model: (ids[model], np.concatenate(parts)) for model, parts in sorted(vectors.items())})
 
 

@@ -68,6 +68,10 @@ def build(
         bool, typer.Option("--embed", help="Make face embeddings (biometric data): splits and caps by person.")
     ] = False,
     embed_days: Annotated[int, typer.Option(min=1, help="Days after which embeddings are deleted.")] = 30,
+    embed_precision: Annotated[
+        str,
+        typer.Option(help="float32, or bfloat16: faster on a CPU with AMX, needs openvino."),
+    ] = "float32",
     provider: Annotated[
         str, typer.Option(help="onnxruntime's, for InsightFace, e.g. CUDAExecutionProvider.")
     ] = "CPUExecutionProvider",
@@ -127,6 +131,7 @@ def build(
         max_attempts=max_attempts,
         embed=embed,
         embed_days=embed_days,
+        embed_precision=embed_precision,
         provider=provider,
         clip=clip,
         clip_device=clip_device,

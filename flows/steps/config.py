@@ -16,6 +16,7 @@ from warehouse.rules import RuleParameters
 C = TypeVar("C")
 DEFAULT_ROOT = "./gptface-data"
 DETECTORS = ("auto", "insightface", "cascade")
+PRECISIONS = ("float32", "bfloat16")
 
 
 class ConfigError(ValueError):
@@ -37,6 +38,7 @@ class BuildConfig:
     host_concurrency, host_delay_s: how many pictures of one host are asked for at once, and the pause between two.
     refusal_limit: so many pictures of a host refused in a row end the asking there.
     embed, embed_days: make face embeddings (biometric data, off by default), which are deleted after so many days.
+    embed_precision: float32, or bfloat16 by OpenVINO: faster on a CPU that has it, and slightly other vectors.
     provider: onnxruntime's, for InsightFace; another one never takes its place.
     clip, clip_device: `MODEL:PRETRAINED` of open_clip, which then measures how well captions fit faces, on this device
         of torch; empty: nothing is measured.
@@ -67,6 +69,7 @@ class BuildConfig:
     refusal_limit: int = 3
     embed: bool = False
     embed_days: int = 30
+    embed_precision: str = "float32"
     provider: str = "CPUExecutionProvider"
     clip: str = ""
     clip_device: str = "cpu"
@@ -76,6 +79,7 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         _one_of("detector", self.detector, DETECTORS)
+        _one_of("embed_precision", self.embed_precision, PRECISIONS)
         at_least_one = ("part_urls", "max_pages", "max_depth", "download_threads", "samples_per_shard")
         for name in (*at_least_one, "max_attempts", "host_concurrency", "refusal_limit", "embed_days"):
             _at_least(name, getattr(self, name), 1)

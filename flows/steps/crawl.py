@@ -53,6 +53,7 @@ class PartJob:
     provider: str
     embed: bool
     embed_days: int
+    embed_precision: str
 
 
 def crawl_limits(config: BuildConfig, crawl: Path) -> CrawlLimits:
@@ -95,7 +96,7 @@ def part_jobs(
 ) -> list[PartJob]:
     """A job per part. `tombstones`: other roots whose takedowns count beside those of the crawl's own."""
     download, roots = download_config(config), (config.root, *tombstones)
-    faces = (config.provider, config.embed, config.embed_days)
+    faces = (config.provider, config.embed, config.embed_days, config.embed_precision)
     return [
         PartJob(part, str(crawl), config.root, detector, config.pack, download, roots, *faces) for part in range(parts)
     ]
@@ -111,10 +112,10 @@ def fetch(crawl: Path, jobs: list[PartJob], runner: Runner) -> None:
 
 def resolve_detector(config: BuildConfig) -> str:
     """The detector that every part of this build uses; raises InputError where it, or with `embed` the recogniser of
-    its pack, is not at hand."""
+    its pack in the precision asked for, is not at hand."""
     from gptface_core.errors import InputError
     from gptface_core.faces.detector import resolve_detector as resolve
-    from gptface_core.faces.embed import describe_embedder
+    from gptface_core.faces.embed import check_precision, describe_embedder
 
     chosen = resolve(config.detector, config.pack)
     if config.embed:
@@ -124,6 +125,7 @@ def resolve_detector(config: BuildConfig) -> str:
                 "with a pack that holds a recogniser (`gptface doctor` says how to get one)"
             )
         describe_embedder(config.pack)
+        check_precision(config.embed_precision, config.provider)
     return chosen
 
 
@@ -209,6 +211,7 @@ def detect(job: PartJob) -> Tally:
         provider=job.provider,
         embed=job.embed,
         embed_days=job.embed_days,
+        embed_precision=job.embed_precision,
     )
     return Tally(stats.pictures, stats.reasons)
 
@@ -231,7 +234,14 @@ def embed(job: PartJob) -> bool:
         return False
     if not (path / "images" / f"{job.part:05d}.tar").is_file():  # pruned: no row needs a picture of it
         return False
-    return embed_part(job.part, path, pack=job.pack, provider=job.provider, embed_days=job.embed_days)
+    return embed_part(
+        job.part,
+        path,
+        pack=job.pack,
+        provider=job.provider,
+        embed_days=job.embed_days,
+        embed_precision=job.embed_precision,
+    )
 
 
 def publish(

@@ -18,6 +18,7 @@ from flows.steps.examine import Examined, Row, crops_again, examine_many
 from gptface_core.errors import InputError
 from gptface_core.faces.decode import MAX_PIXELS
 from gptface_core.faces.detector import DEFAULT_MIN_SCORE, Detector, describe_detector, load_detector
+from gptface_core.faces.embed import FLOAT32, Embedder, describe_embedder
 from gptface_core.faces.packs import DEFAULT_PACK
 from warehouse.schema import FACES, PICTURES, Reason, Status
 
@@ -67,6 +68,7 @@ def detect_part(
     batch: int = 1,
     embed: bool = False,
     embed_days: int = EMBED_DAYS,
+    embed_precision: str = FLOAT32,
 ) -> DetectStats:
     """Write `faces/<part>.faces.parquet` and, last, `faces/<part>.pictures.parquet` from `images/<part>.{tar,parquet}`.
 
@@ -86,10 +88,17 @@ def detect_part(
     finished = _finished(pictures_path, faces_path, members, description)
     if finished is not None:
         filled = embed and embed_part(
-            part, crawl_dir, models_root, pack=pack, max_pixels=max_pixels, provider=provider, embed_days=embed_days
+            part,
+            crawl_dir,
+            models_root,
+            pack=pack,
+            max_pixels=max_pixels,
+            provider=provider,
+            embed_days=embed_days,
+            embed_precision=embed_precision,
         )
         return _stats(part, finished, description, started, skipped=not filled)
-    vectors = _vectors(pack, models_root, provider, embed_days) if embed else None
+    vectors = _vectors(pack, models_root, provider, embed_precision, embed_days) if embed else None
     pictures: list[Row] = []
     faces: list[Row] = []
     if members:
@@ -120,6 +129,7 @@ def embed_part(
     max_pixels: int = MAX_PIXELS,
     provider: str = "CPUExecutionProvider",
     embed_days: int = EMBED_DAYS,
+    embed_precision: str = FLOAT32,
 ) -> bool:
     """Write the embeddings of a part's stored faces where they are missing, expired or another model's; whether so.
 
@@ -127,16 +137,16 @@ def embed_part(
     """
     import pyarrow.parquet as pq
 
-    from gptface_core.faces.embed import describe_embedder
-
     faces_path, path = crawl_dir / "faces" / f"{part:05d}.faces.parquet", embeddings_path(crawl_dir, part)
     detectors = pq.read_table(faces_path.with_name(f"{part:05d}.pictures.parquet"), columns=["detector"])["detector"]
     if any(detector.startswith("cascade") for detector in detectors.unique().to_pylist()):
         _LOG.info("part %d of %s: no embeddings, the cascade found its faces", part, crawl_dir)
         return False
-    if embedded(path, describe_embedder(pack, models_root), pq.read_metadata(faces_path).num_rows):
+    model = describe_embedder(pack, models_root, embed_precision)
+    if embedded(path, model, pq.read_metadata(faces_path).num_rows):
         return False
-    embed_stored_faces(part, crawl_dir, _vectors(pack, models_root, provider, embed_days), max_pixels).write(path)
+    vectors = _vectors(pack, models_root, provider, embed_precision, embed_days)
+    embed_stored_faces(part, crawl_dir, vectors, max_pixels).write(path)
     return True
 
 
@@ -164,10 +174,8 @@ def _examine(tar: Path, members: list[Member], detector: Detector, max_pixels: i
         yield from examine_many(some, detector, max_pixels)
 
 
-def _vectors(pack: str, models_root: Path | None, provider: str, days: int) -> EmbeddingRows:
-    from gptface_core.faces.embed import Embedder
-
-    return EmbeddingRows(Embedder(pack, models_root, provider), days)
+def _vectors(pack: str, models_root: Path | None, provider: str, precision: str, days: int) -> EmbeddingRows:
+    return EmbeddingRows(Embedder(pack, models_root, provider, precision), days)
 
 
 def _members(part: int, crawl_dir: Path) -> list[Member]:

@@ -77,6 +77,7 @@ def _stored_vectors(crawl: Path, part: int, model: str) -> tuple[list[str], NDAr
     import pyarrow.parquet as pq
 
     from flows.steps.embeddings import embeddings_path
+    from gptface_core.faces.embed import weights_of
 
     try:
         path = embeddings_path(crawl, part)
@@ -84,7 +85,7 @@ def _stored_vectors(crawl: Path, part: int, model: str) -> tuple[list[str], NDAr
     except (pa.ArrowInvalid, OSError):
         return None
     made_by = set(table["model"].to_pylist())
-    if made_by - {model}:
+    if {weights_of(name) for name in made_by} - {weights_of(model)}:
         named = ", ".join(sorted(made_by))
         raise ConfigError(f"embeddings were made by {named}, not by {model}: give the same pack with --pack")
     if any(expires <= datetime.now(UTC) for expires in table["expires_at"].to_pylist()):

@@ -20,9 +20,13 @@ def flatness(aligned: NDArray[np.uint8]) -> float | None:
 
     Black blocks do not count; None where hardly anything else is there.
     """
-    rows, columns = (size // _BLOCK_PX for size in aligned.shape[:2])
-    blocks = aligned[: rows * _BLOCK_PX, : columns * _BLOCK_PX].reshape(rows, _BLOCK_PX, columns, _BLOCK_PX, 3)
-    low, high = blocks.min(axis=(1, 3)), blocks.max(axis=(1, 3))
+    import cv2
+
+    # Extremes around every pixel, of which those around the blocks' middles are wanted: OpenCV is so fast at them that
+    # this takes a small part of the time of reductions over blocks.
+    block = np.ones((_BLOCK_PX, _BLOCK_PX), dtype=np.uint8)
+    middles = tuple(slice(_BLOCK_PX // 2, size // _BLOCK_PX * _BLOCK_PX, _BLOCK_PX) for size in aligned.shape[:2])
+    low, high = cv2.erode(aligned, block)[middles], cv2.dilate(aligned, block)[middles]
     shown = (high > _BLACK).any(axis=2)
     if shown.mean() < 0.25:
         return None

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import hashlib
 import itertools
+import sys
 import threading
 import zipfile
 from collections import Counter, defaultdict
@@ -98,6 +99,41 @@ def test_missing_embeddings_are_made_from_the_stored_faces(insightface: Path, tm
     other = write_crawl(tmp_path / "other", [jpeg(3)])
     detect_part(0, other, "cascade")
     assert not embed_part(0, other, pack="test_sc")
+
+
+@pytest.mark.realdata
+def test_another_precision_makes_embeddings_again_and_a_person_is_found_in_either(
+    insightface: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    crawl = write_crawl(tmp_path / "raw/s/g000", [jpeg(3), jpeg(4)])
+    detect_part(0, crawl, "insightface", pack="test_sc", embed=True)
+    before, faces = vectors(crawl), digests(crawl)
+    assert embed_part(0, crawl, pack="test_sc", embed_precision="bfloat16")
+    found, path = vectors(crawl), crawl / "faces/00000.embeddings.parquet"
+    assert not embed_part(0, crawl, pack="test_sc", embed_precision="bfloat16")
+    models = pq.read_table(path)["model"].unique().to_pylist()
+    assert models == ["insightface:test_sc/mobilefacenet_128d_dynbatch:363229ee:openvino-bfloat16"]
+    assert found.keys() == before.keys() and found != before
+    assert {name: digest for name, digest in digests(crawl).items() if name != path.name}.items() <= faces.items()
+    me = tmp_path / "me.jpg"
+    me.write_bytes(jpeg(3))
+    like = pictures_of_person(Layout(tmp_path), me, 0.95, "insightface", "test_sc")
+    assert like == [hashlib.sha256(jpeg(3)).hexdigest()]
+
+
+@pytest.mark.realdata
+def test_without_openvino_no_build_in_bfloat16_begins(
+    insightface: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    root = tmp_path / "root"
+    config = BuildConfig("sample:10", str(root), "insightface", "test_sc", embed=True, embed_precision="bfloat16")
+    with pytest.raises(InputError, match=r"precision bfloat16 needs the package openvino"):
+        build(config, InlineRunner())
+    assert not root.exists()
+    with pytest.raises(ConfigError, match="embed_precision"):
+        BuildConfig("sample:10", embed_precision="int8")
 
 
 def test_a_root_is_rid_of_what_expired_and_of_what_nobody_can_read(tmp_path: Path) -> None:
