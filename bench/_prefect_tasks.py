@@ -53,7 +53,7 @@ def run_tasks(tasks: int) -> dict[str, Any]:
 @contextmanager
 def _server(folder: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """A Prefect server with an empty SQLite database: its process, and the environment of who is to ask it."""
-    from flows.cli.children import start_child, stop_children
+    from flows.steps.children import start_child, stop_children
     from flows.cli.prefect_api import PrefectApi
 
     with socket.socket() as free:
