@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import ablate, ask, card, champions, corpus, curation, diff, edit, model, rebuild, service, takedown
+from flows.cli import (
+    ablate,
+    ask,
+    backup,
+    card,
+    champions,
+    corpus,
+    curation,
+    diff,
+    edit,
+    model,
+    rebuild,
+    service,
+    takedown,
+)
 
 RUN, CORPUS, MODEL, USE = "Run everything", "Corpus", "Model", "Edit, generate, caption"
 
@@ -22,6 +36,8 @@ app = typer.Typer(
 app.command(rich_help_panel=RUN)(service.demo)
 app.command(rich_help_panel=RUN)(service.up)
 app.command(rich_help_panel=RUN)(service.doctor)
+app.command(rich_help_panel=RUN)(backup.backup)
+app.command(rich_help_panel=RUN)(backup.restore)
 app.command(rich_help_panel=CORPUS)(corpus.build)
 app.command(rich_help_panel=CORPUS)(ask.sql)
 app.command(rich_help_panel=CORPUS)(ask.snapshots)
