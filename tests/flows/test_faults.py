@@ -198,7 +198,7 @@ def test_a_clock_that_jumps_before_every_step(
 
     def jump(step: str) -> None:
         seen.append(step)
-        set_clock(monkeypatch, dt.timedelta(days=400 * (-1) ** len(seen)))
+        set_clock(monkeypatch, dt.timedelta(days=(0, 400, -400)[len(seen) % 3]))
 
     pipeline.build(config(small_source, tmp_path), HookedRunner(jump))
     assert len(seen) > 8
