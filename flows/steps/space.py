@@ -17,7 +17,7 @@ class DiskFullError(OSError):
 
     def __init__(self, folder: str) -> None:
         super().__init__(
-            f"no space left under {folder}: free some there and start the same command again, what is finished is kept"
+            f"No space left under {folder}: free some there and start the same command again, what is finished is kept"
         )
 
 

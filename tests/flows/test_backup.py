@@ -167,7 +167,7 @@ def test_a_backup_that_fails_leaves_the_earlier_ones(
 
     with monkeypatch.context() as patch:
         patch.setattr("flows.steps.backup._copy", fail)
-        with pytest.raises(OSError, match=f"no space left under {tmp_path / 'b'}: free some"):
+        with pytest.raises(OSError, match=f"No space left under {tmp_path / 'b'}: free some"):
             backup(root, tmp_path / "b", keep=1)
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["backup-00001"]
     restore(tmp_path / "b", tmp_path / "new")

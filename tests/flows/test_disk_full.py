@@ -22,6 +22,7 @@ from tests.flows.small_crawl import config, content, rows_of
 from tests.flows.small_disk import FillingRunner, mounted
 from tests.flows.test_build import leftovers
 from tests.flows.test_model_steps import MICRO
+from warehouse.expire import expire
 
 BUILD_STEPS = ("extract", "plan", "hosts", "consent", "download", "detect", "publish", "shard", "index", "manifest")
 TRAIN_STAGES = ("tokenizer", "tokens", "main")
@@ -66,7 +67,7 @@ def test_every_step_of_a_build(disk: Path, undisturbed: Path, small_source: str)
     runner = FillingRunner(disk)
     for step in BUILD_STEPS:
         runner.full_at = step
-        with pytest.raises(DiskFullError, match=f"no space left under {root}: free some there") as caught:
+        with pytest.raises(DiskFullError, match=f"No space left under {root}: free some there") as caught:
             pipeline.build(config(small_source, root), runner)
         assert "\n" not in str(caught.value)
         runner.free()
@@ -75,7 +76,9 @@ def test_every_step_of_a_build(disk: Path, undisturbed: Path, small_source: str)
     pipeline.build(config(small_source, root), runner)
     assert content(root) == content(undisturbed)
     assert leftovers(root) == []
+    expire(root, days=7, dry_run=False)  # as `gptface prune` does
     assert strangers(root) == set()
+    assert content(root) == content(undisturbed)
 
 
 def strangers(root: Path) -> set[Path]:
@@ -106,7 +109,7 @@ def test_every_stage_of_a_training(
     pipeline.train(TrainConfig(str(other), str(preset), options=options), runner)
     for stage in TRAIN_STAGES:
         runner.full_at = stage
-        with pytest.raises(DiskFullError, match=f"no space left under {root}"):
+        with pytest.raises(DiskFullError, match=f"No space left under {root}"):
             pipeline.train(TrainConfig(str(root), str(preset), options=options), runner)
         runner.free()
         with warehouse.connect(root) as con:
