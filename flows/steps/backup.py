@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -28,8 +27,6 @@ from crawler.files import write_json
 from flows.steps.space import told_if_full
 from warehouse.catalog_copy import POSTGRES, SQLITE, dump_catalog, load_catalog
 from warehouse.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 _VERSION = 1
 _INDEX = "files.json"
@@ -80,8 +77,9 @@ def backup(root: Path, target: Path, keep: int = 2, progress: Progress | None = 
     earlier = _backups(target)
     number = int(earlier[-1].name.rpartition("-")[2]) + 1 if earlier else 1
     folder, part = target / f"backup-{number:05d}", target / f".backup-{number:05d}.part"
-    shutil.rmtree(part, ignore_errors=True)
     with told_if_full(target), root_lock(root), writer_lock(root):
+        for leftover in target.glob(".backup-*.part"):  # of a killed one
+            shutil.rmtree(leftover)
         try:
             copied, entries = _copy_root(root, part, earlier[-1] if earlier else None, progress)
         except BaseException:
@@ -189,9 +187,13 @@ def _entries(folder: Path) -> dict[str, Entry]:
         index = json.loads(path.read_text("utf-8"))
         if index["version"] != _VERSION:
             raise InputError(f"{path} has version {index['version']}, this version of gptface reads {_VERSION}")
-        return {name: Entry(**entry) for name, entry in index["files"].items()}
+        entries = {name: Entry(**entry) for name, entry in index["files"].items()}
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}): take another backup") from error
+    strange = [name for name in entries if name.startswith("/") or ".." in name.split("/")]
+    if strange or not entries.keys() & {SQLITE, POSTGRES}:
+        raise InputError(f"{path} names {strange[0] if strange else 'no catalogue'}: it is no backup of a root")
+    return entries
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -134,6 +134,11 @@ def test_files_come_back_with_their_times(root: Path, tmp_path: Path) -> None:
     assert {name for name in before if before[name] != after[name]} <= {"lake/catalog.sqlite"}  # SQLite's own header
 
 
+def rename_in_index(folder: Path, old: str, new: str) -> None:
+    index = folder / "files.json"
+    index.write_text(index.read_text().replace(f'"{old}"', f'"{new}"'))
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -141,6 +146,7 @@ def test_files_come_back_with_their_times(root: Path, tmp_path: Path) -> None:
         (lambda folder, root: (folder / "catalog.sqlite").unlink(), r"catalog\.sqlite is missing or damaged"),
         (lambda folder, root: (folder / "files.json").unlink(), "no backup in"),
         (lambda folder, root: (folder / "files.json").write_text("{"), r"files\.json cannot be read"),
+        (lambda folder, root: rename_in_index(folder, "root/models/m/config.json", "../../x"), r"names \.\./\.\./x"),
         (lambda folder, root: (root.mkdir(), (root / "x").touch()), "is not empty: move it away"),
     ],
 )
