@@ -75,6 +75,8 @@ def _seconds(action: object) -> float:
         "evaluate",
         "edit",
         "demo",
+        "backup",
+        "restore",
         "up",
     ],
 )
