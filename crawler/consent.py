@@ -35,6 +35,7 @@ from crawler.hosts import (
     ask_hosts,
     host_batches,
     hosts_path,
+    is_fresh,
     load_hosts,
     read_hosts,
 )
@@ -132,8 +133,8 @@ def decide_all(crawl_dir: Path, config: ConsentConfig | None = None) -> list[Con
 
 
 def _is_current(path: Path, oldest: datetime) -> bool:
-    first = pc.min(pq.read_table(path, columns=["checked_at"])["checked_at"]).as_py()
-    return first is None or first >= oldest
+    ends = pc.min_max(pq.read_table(path, columns=["checked_at"])["checked_at"]).as_py()
+    return ends["min"] is None or all(is_fresh(time, oldest) for time in ends.values())
 
 
 def _decided(pairs: Sequence[Pair], crawl_dir: Path, stored: frozenset[str], now: datetime) -> list[dict[str, object]]:

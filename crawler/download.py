@@ -132,7 +132,8 @@ def download_part(
         config: bounds.
         is_taken_down: whether a picture with these bytes must not be kept; they are then written nowhere.
 
-    Raises InputError where the part has no plan or no verdicts. Rows never raise: each ends with status and reason.
+    Raises InputError where the part has no plan or no verdicts, OSError where the disk is full. Rows never raise: each
+    ends with status and reason.
     """
     config = config or DownloadConfig()
     finished = read_stats(crawl_dir, part)
@@ -206,6 +207,7 @@ class _Part:
         self._deadline = deadline
         self._is_taken_down = is_taken_down
         self._known = read_known(crawl_dir, self.urls)
+        self._fault: OSError | None = None
 
     def run(self, scratch: Path) -> None:
         """Give every address an outcome: known, held by the source, or asked for."""
@@ -265,6 +267,9 @@ class _Part:
         )
         asking = Asking(fetcher, gate, queues, self._known, ask, self.outcomes.__setitem__)
         download_shard(self._part, wanted, scratch, min(config.threads, len(wanted), at_once), asking.next_ended, self)
+        queues.check()
+        if self._fault is not None:
+            raise self._fault
 
     def write(self, img_str: bytes | None, key: str, caption: str | None, meta: dict[str, Any]) -> None:
         if img_str is None:
@@ -274,7 +279,15 @@ class _Part:
             outcome = self.outcomes[url_id]
             self.outcomes[url_id] = ended(Reason.TAKEN_DOWN, "", outcome.fetched_at, outcome.attempts, 200)
         else:
-            self._writer.add(url_id, img_str)
+            self._keep(url_id, img_str)
+
+    def _keep(self, url_id: str, data: bytes) -> None:
+        """img2dataset swallows what its writer raises, and a full disk would look like pictures that failed."""
+        try:
+            if self._fault is None:
+                self._writer.add(url_id, data)
+        except OSError as error:
+            self._fault = error
 
     def close(self) -> None:
         """img2dataset closes its writer after the last row; ours is finished by the part."""

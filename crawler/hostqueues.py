@@ -118,6 +118,13 @@ class HostQueues:
             host = self._hosts.get(name)
             return host.refusals.evidence(url) if host is not None else None
 
+    def check(self) -> None:
+        """Raise what kept a refusal from being written (OSError): a part must not end well without it."""
+        with self._changed:
+            for host in self._hosts.values():
+                if host.refusals.fault is not None:
+                    raise host.refusals.fault
+
     # All below runs under the lock.
 
     def _next(self) -> Grant | None:

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 _ROW_GROUP_HOSTS = 32  # records of up to 1 MiB each
 _READ_GROUPS = 8  # in memory at a time
 _FETCHED_ROWS = 10_000
+_CLOCK_SKEW = timedelta(hours=1)  # between machines; what is stamped later than that was written by a wrong clock
 _MEMORY_LIMIT = "1GB"  # of DuckDB; it goes to disk beyond
 
 # The hosts of pictures and pages. `needed` where a pair of a part that is not downloaded yet asks for the host, and is
@@ -80,6 +81,11 @@ class ConsentConfig:
     def oldest(self, now: datetime) -> datetime:
         """When the oldest record that still counts was asked for."""
         return now - timedelta(hours=self.ttl_h)
+
+
+def is_fresh(asked_at: datetime, oldest: datetime) -> bool:
+    """Whether a record still counts: not asked for before `oldest`, nor at a time that has not come yet."""
+    return oldest <= asked_at <= datetime.now(UTC) + _CLOCK_SKEW
 
 
 @dataclass(frozen=True)
@@ -196,7 +202,7 @@ def ask_hosts(batch: int, crawl_dir: Path, config: ConsentConfig | None = None) 
     target = hosts_path(crawl_dir, batch)
     records = {record.host: record for record in _records(target, None)}
     now = datetime.now(UTC)
-    fresh = {host for host, record in records.items() if record.checked_at >= config.oldest(now)}
+    fresh = {host for host, record in records.items() if is_fresh(record.checked_at, config.oldest(now))}
     wanted = [row["host"] for row in listed if row["needed"] and row["host"] not in fresh]
     if wanted:
         records |= _asked(wanted, config)
@@ -263,5 +269,5 @@ def read_hosts(crawl_dir: Path, hosts: Collection[str] | None = None) -> Iterato
 
 
 def load_hosts(crawl_dir: Path, oldest: datetime, hosts: Collection[str] | None = None) -> dict[str, HostRecord]:
-    """The records that were asked for after `oldest`, of `hosts` (scheme://authority) alone where they are given."""
-    return {record.host: record for record in read_hosts(crawl_dir, hosts) if record.checked_at >= oldest}
+    """The records that count (see `is_fresh`), of `hosts` (scheme://authority) alone where they are given."""
+    return {record.host: record for record in read_hosts(crawl_dir, hosts) if is_fresh(record.checked_at, oldest)}

@@ -28,6 +28,7 @@ class HostRefusals:
         self._read = 0  # bytes of the file that are known
         self._evidence: dict[str, str] = {}  # url_id of an address that refused -> what said so
         self.in_a_row = 0
+        self.fault: OSError | None = None  # why a refusal could not be written: it then counts in this process alone
 
     @property
     def is_final(self) -> bool:
@@ -57,13 +58,21 @@ class HostRefusals:
             self._append("g\n")
 
     def _append(self, line: str) -> None:
+        try:
+            self._write(line.encode("utf-8", "replace"))
+        except OSError as error:  # raised here, it would leave the other threads waiting for this row
+            self.fault = error
+            self._take(line.rstrip("\n"))
+        else:
+            self._learn()
+
+    def _write(self, line: bytes) -> None:
         Path(self._path).parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(file, line.encode("utf-8", "replace"))
+            os.write(file, line)
         finally:
             os.close(file)
-        self._learn()
 
     def _learn(self) -> None:
         with Path(self._path).open("rb") as file:
@@ -74,10 +83,13 @@ class HostRefusals:
         for line in whole.decode("utf-8", "replace").splitlines():
             if self.is_final:
                 break
-            kind, _, rest = line.partition("\t")
-            if kind == "r":
-                self.in_a_row += 1
-                address, _, said = rest.partition("\t")
-                self._evidence[address] = said.replace("\t", " ").strip()
-            elif kind == "g":
-                self.in_a_row = 0
+            self._take(line)
+
+    def _take(self, line: str) -> None:
+        kind, _, rest = line.partition("\t")
+        if kind == "r":
+            self.in_a_row += 1
+            address, _, said = rest.partition("\t")
+            self._evidence[address] = said.replace("\t", " ").strip()
+        elif kind == "g":
+            self.in_a_row = 0

@@ -9,11 +9,14 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` (whose folder is made); it becomes `path` when the block ends well."""
+    """A temporary name beside `path` (whose folder is made); it becomes `path` if the block ends well, else it goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    yield temporary
-    temporary.replace(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # half a file on a full disk would keep it full
 
 
 def write_text(path: Path, text: str) -> None:

@@ -331,10 +331,12 @@ def _save_weights(model: GPTFace, path: Path) -> None:
 def _save_model(model: GPTFace, out: Path) -> None:
     """`save_pretrained` into a folder beside the final names, then renamed: never half a file."""
     temporary = out / "saving.tmp"
-    model.save_pretrained(temporary)
-    for name in ("config.json", "model.safetensors"):
-        (temporary / name).replace(out / name)
-    shutil.rmtree(temporary)
+    try:
+        model.save_pretrained(temporary)
+        for name in ("config.json", "model.safetensors"):
+            (temporary / name).replace(out / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _summary(run: _Run, parameters: int) -> TrainingSummary:

@@ -107,6 +107,11 @@ def choose_catalog(root: Path | str, address: str) -> None:
     if found is not None and found != data_path(root):
         owner = found.removesuffix("/").removesuffix("/data").removesuffix("/lake")
         raise InputError(f"{address} holds the lake of {owner}: give {root} a database of its own")
+    store_address(root, address)
+
+
+def store_address(root: Path, address: str) -> None:
+    """Write down where a root's catalogue is from now on."""
     file = _address_file(root)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")

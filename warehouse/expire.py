@@ -24,7 +24,10 @@ class Expiry:
 
 
 def expire(root: Path | str, days: int, dry_run: bool) -> Expiry:
-    """End snapshots older than `days`, and delete files that no snapshot has needed for a day; the newest stays."""
+    """End snapshots older than `days`, and delete files that no snapshot has needed for a day; the newest stays.
+
+    Files that no snapshot ever knew go as well: their writer was killed, or its disk was full.
+    """
     return lake.patiently(lambda: _expire(Path(root), days, dry_run), 60)
 
 
@@ -34,8 +37,12 @@ def _expire(root: Path, days: int, dry_run: bool) -> Expiry:
         older = f"older_than => now() - INTERVAL {int(days)} DAY"
         ended = con.execute(f"CALL ducklake_expire_snapshots({name}, {older}, {dry})").fetchall()
         old = f"CALL ducklake_cleanup_old_files({name}, older_than => now() - {_GRACE}"
-        files = [Path(row[0]) for row in con.execute(f"{old}, dry_run => true)").fetchall()]
+        # Nobody else writes now, so no file is on its way into the catalogue.
+        unknown = f"CALL ducklake_delete_orphaned_files({name}, cleanup_all => true"
+        calls = (old, unknown)
+        files = [Path(row[0]) for call in calls for row in con.execute(f"{call}, dry_run => true)").fetchall()]
         size = sum(file.stat().st_size for file in files if file.is_file())
         if files and not dry_run:
-            con.execute(f"{old})")
+            for call in calls:
+                con.execute(f"{call})")
     return Expiry(len(ended), len(files), size)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import duckdb
 
 from warehouse import tables
-from warehouse.tables import PAGE_WAS_READ, Unit
+from warehouse.tables import PAGE_WAS_READ, Unit, latest_first
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def close_gone_pairs(con: duckdb.DuckDBPyConnection, release: int) -> int:
             WHERE release_to IS NULL AND {PAGE_WAS_READ} AND (page_url, source) IN (
                 SELECT page_url, source FROM part_pages UNION SELECT page_url, source FROM part_pairs))
         QUALIFY row_number() OVER (
-            PARTITION BY page_url, source ORDER BY visited_at DESC, staged DESC, crawl DESC) = 1""")
+            PARTITION BY page_url, source ORDER BY {latest_first("visited_at")}, staged DESC, crawl DESC) = 1""")
     _drop_outdated(con)
     con.execute("""
         CREATE OR REPLACE TEMP TABLE news AS

@@ -82,6 +82,15 @@ class Unit:
         return f"ROW({', '.join([*first, *self.precedence, f'-{_GENERATION}', 'crawl'])})"
 
 
+def latest_first(column: str) -> str:
+    """SQL number by which the latest of several times comes first.
+
+    A time that has not come yet was written while a clock was wrong: it comes last, or what its row says (say, that
+    nobody refuses) would stand until that time has come. One hour is left to machines whose clocks differ.
+    """
+    return f"-epoch_us(CASE WHEN {column} > now() + INTERVAL 1 HOUR THEN TIMESTAMPTZ 'epoch' ELSE {column} END)"
+
+
 # That a page is unchanged (304), or was not to be had, says nothing about what stands on it.
 PAGE_WAS_READ = "(http_status // 100 = 2 OR http_status IN (404, 410))"
 
@@ -93,7 +102,7 @@ UNITS = (
         "consent",
         "",
         unhashed=frozenset({"checked_at"}),
-        precedence=("-epoch_us(checked_at)",),
+        precedence=(latest_first("checked_at"),),
         passing=True,
     ),
     Unit(
@@ -102,7 +111,7 @@ UNITS = (
         "images",
         "",
         unhashed=frozenset({"fetched_at", "attempts", "error", "final_url", "etag", "last_modified"}),
-        precedence=("-epoch_us(fetched_at)",),
+        precedence=(latest_first("fetched_at"),),
         passing=True,
         loose=frozenset({"http_status"}),
     ),
@@ -117,7 +126,7 @@ NOTES = (
         "consent/hosts",
         "[0-9]*.parquet",
         unhashed=frozenset({"checked_at"}),
-        precedence=("-epoch_us(checked_at)",),
+        precedence=(latest_first("checked_at"),),
     ),
     Unit(
         "pages",
@@ -125,7 +134,7 @@ NOTES = (
         "plan",
         "pages.parquet",
         unhashed=frozenset({"visited_at"}),
-        precedence=(f"(NOT {PAGE_WAS_READ})::INT", "-epoch_us(visited_at)"),
+        precedence=(f"(NOT {PAGE_WAS_READ})::INT", latest_first("visited_at")),
     ),
 )
 

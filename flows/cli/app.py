@@ -7,6 +7,7 @@ import typer
 from flows.cli import (
     ablate,
     ask,
+    backup,
     card,
     champions,
     corpus,
@@ -39,6 +40,8 @@ app.command(rich_help_panel=RUN)(service.up)
 app.command(rich_help_panel=RUN)(service.doctor)
 app.command(rich_help_panel=RUN)(top.top)
 app.command(rich_help_panel=RUN)(metrics.metrics)
+app.command(rich_help_panel=RUN)(backup.backup)
+app.command(rich_help_panel=RUN)(backup.restore)
 app.command(rich_help_panel=CORPUS)(corpus.build)
 app.command(rich_help_panel=CORPUS)(ask.sql)
 app.command(rich_help_panel=CORPUS)(ask.snapshots)

@@ -79,13 +79,14 @@ def is_user_error(error: BaseException) -> bool:
     from crawler.errors import InputError as CrawlInput
     from flows.steps.config import ConfigError
     from flows.steps.runner import WorkerDiedError
+    from flows.steps.space import is_disk_full
     from gptface_core.errors import InputError as CoreInput
     from gptface_core.errors import TrainingError
     from sample_web.errors import InputError as SampleInput
     from warehouse.errors import InputError as LakeInput
 
     kinds = (CrawlInput, CoreInput, SampleInput, LakeInput, ConfigError, WorkerDiedError, TrainingError, OSError)
-    return isinstance(error, kinds)
+    return isinstance(error, kinds) or is_disk_full(error)
 
 
 def describe(error: BaseException) -> str:

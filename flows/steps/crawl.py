@@ -102,6 +102,16 @@ def part_jobs(
     ]
 
 
+def lost_jobs(config: BuildConfig, crawl: Path, detector: str) -> list[PartJob]:
+    """The parts of a published crawl without their done-marker: they were damaged, and somebody wants them anew."""
+    from crawler.download import images_path
+    from crawler.plan import read_plan
+
+    planned = read_plan(crawl / "plan")
+    jobs = part_jobs(config, crawl, planned.parts, detector) if planned else []
+    return [job for job in jobs if not images_path(crawl, job.part, "_stats.json").is_file()]
+
+
 def fetch(crawl: Path, jobs: list[PartJob], runner: Runner) -> None:
     """Ask the hosts of a planned crawl for their rules, decide consent, and download its parts."""
     if jobs:

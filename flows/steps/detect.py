@@ -215,7 +215,8 @@ def read_members(tar: Path, members: list[Member]) -> Iterator[tuple[str, bytes]
 
 def _mend(path: Path) -> str:
     """What to do about a broken raw shard: without its done-marker it is downloaded anew."""
-    return f"remove {path.with_name(path.stem + '_stats.json')} and run the build again, it is then downloaded anew"
+    marker = path.with_name(path.stem + "_stats.json")
+    return f"remove {marker} and run the build of its source again (without --refresh), it is then downloaded anew"
 
 
 def _finished(pictures: Path, faces: Path, members: list[Member], description: str) -> list[Row] | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from crawler.files import replacing
 from flows.steps.layout import Layout
+from flows.steps.space import is_disk_full
 from gptface_core.errors import InputError
 from warehouse.removal import Removal
 from warehouse.schema import content_id
@@ -127,6 +128,8 @@ def scrub_table(path: Path, removal: Removal) -> int:
             ):
                 return _rewrite(file, writer, removal)
     except (pa.ArrowInvalid, OSError) as error:
+        if is_disk_full(error):  # its new version could not be written: nobody must delete it
+            raise
         raise InputError(f"{path} cannot be read ({error}): delete it, then run gptface takedown again") from error
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crawler.files import write_json
+from flows.steps.space import DiskFullError, is_disk_full
 from warehouse.schema import content_id
 from warehouse.shards import shards_dir
 
@@ -90,7 +91,7 @@ def is_published(crawl: Path) -> bool:
 def prepare_root(root: Path) -> Layout:
     """Make the root and try to write there, so that a build fails before its first download, not after.
 
-    Raises OSError where the root can't be made or written (read-only, full disk).
+    Raises OSError where the root can't be made or written, DiskFullError where its disk is full.
     """
     layout = Layout(root)
     probe = root / f".probe-{os.getpid()}"
@@ -102,6 +103,8 @@ def prepare_root(root: Path) -> Layout:
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
+        if is_disk_full(error):
+            raise DiskFullError(str(root)) from error
         why = error.strerror or str(error)
         raise OSError(error.errno, f"cannot write the root ({why}), choose another --root", str(root)) from error
     return layout

@@ -18,6 +18,7 @@ from flows.steps.config import BuildConfig, EvaluateConfig, TrainConfig
 from flows.steps.layout import Layout, discard_unplanned, is_published, mark_published, prepare_root
 from flows.steps.runner import Runner
 from flows.steps.runs import recorded
+from flows.steps.space import told_if_full
 from flows.steps.watched import watched
 
 if TYPE_CHECKING:
@@ -82,21 +83,23 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
     """Source to release and shards: plan, consent, download, detect, compare, publish (which curates), shard.
 
     Raises InputError for what a user can mend (an unreachable or empty source, a locked root) and OSError where the
-    root can't be written; the root then holds what it held before, plus finished parts that a next run takes up.
+    root can't be written (DiskFullError where it is full); the root then holds what it held before, plus finished parts
+    that a next run takes up.
     """
-    from warehouse.lake import choose_catalog, create, root_lock
+    from warehouse.lake import choose_catalog, create, has_lake, root_lock
 
     started = time.monotonic()
     detector = crawl.resolve_detector(config)
     weights = similarity.find_weights(config)
     layout = prepare_root(Path(config.root))
     asked = config.source
-    with root_lock(layout.root), sample.served(config) as (config, web):
+    with told_if_full(layout.root), root_lock(layout.root), sample.served(config) as (config, web):
         _tidy(layout, runner)
         kept_out.check_source(layout, config.source)
         if config.catalog:
             choose_catalog(layout.root, config.catalog)
-            create(layout.root)  # a catalogue that was chosen counts as a lake from now on
+        if has_lake(layout.root):
+            create(layout.root)  # a catalogue that was chosen, or one whose tables a crash or a full disk prevented
         # A small web of another size is another source, although it has the same address.
         crawled = f"{asked} {config.source}" if web else asked
         folder = layout.open_crawl(crawled, refresh=config.refresh)
@@ -106,6 +109,8 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
         ):
             if not is_published(folder):
                 _fetch(config, layout, folder, detector, runner)
+            elif lost := crawl.lost_jobs(config, folder, detector):
+                _download(layout, folder, lost, runner)
             if missing := crawl.embed_jobs(config, layout):
                 runner.map("embed", crawl.embed, missing)
             measured = _measure(config, layout, folder, weights, runner) if weights else []
@@ -153,7 +158,10 @@ def _fetch(config: BuildConfig, layout: Layout, folder: Path, detector: str, run
     except InputError:
         discard_unplanned(folder)
         raise
-    jobs = crawl.part_jobs(config, folder, planned.parts, detector)
+    _download(layout, folder, crawl.part_jobs(config, folder, planned.parts, detector), runner)
+
+
+def _download(layout: Layout, folder: Path, jobs: list[crawl.PartJob], runner: Runner) -> None:
     crawl.fetch(folder, jobs, runner)
     runner.step("taken down", kept_out.drop_taken_down, layout, folder)
     runner.map("detect", crawl.detect, jobs)
@@ -189,6 +197,7 @@ def train(config: TrainConfig, runner: Runner) -> TrainSummary:
     release = shard.resolve_release(layout, config.release)
     name = model.model_name(config, release)
     with (
+        told_if_full(layout.root),
         root_lock(layout.root, config.wait_minutes * 60),
         recorded(layout, "train", config) as run,
         watched(layout.root, run.run_id, "train", name, runner) as runner,
@@ -219,6 +228,7 @@ def evaluate(config: EvaluateConfig, runner: Runner) -> EvaluateSummary:
     release = shard.resolve_release(layout, config.release)
     folder = model.resolve_model(layout, config.model)
     with (
+        told_if_full(layout.root),
         root_lock(layout.root, config.wait_minutes * 60),
         recorded(layout, "evaluate", config) as run,
         watched(layout.root, run.run_id, "evaluate", folder.name, runner) as runner,

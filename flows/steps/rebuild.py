@@ -21,6 +21,7 @@ from flows.steps.layout import Layout, mark_published, prepare_root
 from flows.steps.rebuild_crawl import RebuildConfig, fetch, open_crawl, plan
 from flows.steps.rebuild_shards import RebuiltShard, ShardJob, check_encoders, config_here, plan_shards, write_one
 from flows.steps.runner import Runner
+from flows.steps.space import told_if_full
 from warehouse.manifest import Manifest, read_manifest
 from warehouse.rebuild import match, missing_rows, verdict_counts
 
@@ -70,7 +71,7 @@ def rebuild(config: RebuildConfig, runner: Runner) -> RebuildReport:
     manifest = read_manifest(config.manifest)
     check_encoders(manifest, config.pixels_close)
     layout = prepare_root(Path(config.root))
-    with root_lock(layout.root):
+    with told_if_full(layout.root), root_lock(layout.root):
         expire_embeddings(layout.root)
         folder = open_crawl(layout, manifest)
         barred = runner.step("plan", plan, manifest, folder, config)

@@ -128,13 +128,13 @@ def verify(layout: Layout, release: int) -> int:
 
 
 def _samples(root: Path, rows: list[dict[str, Any]]) -> Iterator[Sample]:
+    from flows.steps.detect import Member, read_members
     from gptface_core.faces.crop import encode_crop
     from warehouse.shards import Sample
 
     for row in rows:
-        with (root / row["raw_shard"]).open("rb") as raw:
-            raw.seek(row["raw_offset"])
-            data = raw.read(row["raw_bytes"])
+        member = Member(row["image_id"], row["raw_offset"], row["raw_bytes"])
+        [(_, data)] = read_members(root / row["raw_shard"], [member])
         metadata = {name: row[name] for name in SAMPLE_COLUMNS}
         yield Sample(row["row_id"], encode_crop(data, row["points_px"]), metadata, row["caption"])
 

@@ -21,6 +21,7 @@ from flows.steps.config import ConfigError
 from flows.steps.embeddings import expire_embeddings
 from flows.steps.layout import Layout
 from flows.steps.runs import recorded
+from flows.steps.space import told_if_full
 from flows.steps.takedown_phases import PHASES, Job
 from warehouse.dedup import Nearness
 from warehouse.selection import Request, Selection
@@ -149,7 +150,7 @@ def take_down(config: TakedownConfig, runner: Runner) -> list[TakedownSummary]:
     from warehouse.lake import root_lock
 
     layout = _layout(config)
-    with root_lock(layout.root):
+    with told_if_full(layout.root), root_lock(layout.root):
         done = finish(layout, runner)
         expire_embeddings(layout.root)
         if not config.kinds:

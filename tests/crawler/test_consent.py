@@ -339,6 +339,17 @@ def test_a_verdict_is_as_old_as_the_record_it_rests_on(tmp_path: Path, web: Web,
     assert timedelta(hours=5) <= datetime.now(UTC) - row["checked_at"] < timedelta(hours=5.1)
 
 
+def test_what_a_wrong_clock_stamped_with_a_time_to_come_is_asked_for_again(tmp_path: Path, web: Web) -> None:
+    plan(tmp_path, *pictures(web, f"{web.url}/p", 2))
+    assert decide_all(tmp_path, config())[0].refused == 0
+    age(hosts_path(tmp_path, 0), HOSTS, -9000)
+    age(consent_path(tmp_path, 0), CONSENT, -9000)
+    assert load_hosts(tmp_path, LONG_AGO) == {}
+    web.routes["/robots.txt"] = answer(FORBIDDEN, kind="text/plain")
+    assert decide_all(tmp_path, config())[0].refused == 2
+    assert load_hosts(tmp_path, LONG_AGO).keys() == {web.url}
+
+
 def ask_all(crawl_dir: Path, batch_hosts: int = 500) -> int:
     return sum(ask_hosts(batch, crawl_dir, config()).asked for batch in range(host_batches(crawl_dir, batch_hosts)))
 

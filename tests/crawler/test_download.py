@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import tarfile
@@ -378,3 +379,24 @@ def test_loading_the_downloader_leaves_no_trace_of_the_hollow_package() -> None:
     module = engine.load_downloader()
     assert hasattr(module, "Downloader")
     assert {name for name in sys.modules if name.startswith(("img2dataset", "wandb"))} == before
+
+
+@pytest.mark.parametrize("where", ["crawler.rawshard.RawShardWriter.add", "crawler.refusals.HostRefusals._write"])
+def test_a_full_disk_ends_the_part_and_no_row_pays_for_it(
+    tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """img2dataset takes errors of its writer for failed pictures; one in its threads would stop it for good."""
+    urls = some_pictures(web, 6)
+    web.routes["/opted-out.jpg"] = answer(headers={"X-Robots-Tag": "noai"})
+    prepare(tmp_path, [*urls, f"{web.url}/opted-out.jpg"])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, full)
+        with pytest.raises(OSError, match="No space left"):
+            download(tmp_path)
+    assert list((tmp_path / "images").iterdir()) == []
+    stats = download(tmp_path)
+    assert (stats.ok, stats.refused, stats.failed) == (6, 1, 1)  # one of them is gone for good

@@ -7,10 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sample_web.server import SampleWeb
+
+if TYPE_CHECKING:
+    from tests.flows.test_recrawl_e2e import Site
 
 IMAGES = 150
 Gptface = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -56,4 +60,32 @@ def built_root(small_web: SampleWeb, tmp_path_factory: pytest.TempPathFactory) -
     root = tmp_path_factory.mktemp("built")
     done = subprocess.run(build_command(small_web.url, root), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_site() -> Iterator[Site]:
+    """Two dozen faces that lists name."""
+    from tests.flows.small_crawl import serving_faces
+
+    with serving_faces() as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def small_source(small_site: Site, tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.flows.small_crawl import list_of
+
+    return list_of(small_site, tmp_path_factory.mktemp("list"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(small_source: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root that one build of `small_source` made, in this process and with nothing in its way."""
+    from flows.steps.pipeline import build
+    from tests.flows.small_crawl import config
+    from tests.flows.test_recrawl_e2e import InlineRunner
+
+    root = tmp_path_factory.mktemp("undisturbed")
+    build(config(small_source, root), InlineRunner())
     return root

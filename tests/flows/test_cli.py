@@ -16,6 +16,7 @@ import pytest
 
 from sample_web.server import SampleWeb
 from tests.flows.conftest import Gptface, build_command
+from tests.flows.small_disk import mounted
 from warehouse.lake import root_lock
 
 
@@ -74,6 +75,8 @@ def _seconds(action: object) -> float:
         "evaluate",
         "edit",
         "demo",
+        "backup",
+        "restore",
         "up",
     ],
 )
@@ -157,17 +160,8 @@ def test_a_traceback_only_with_debug(gptface: Gptface, tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 1.5 MiB."""
-    if os.geteuid() != 0 or sys.platform != "linux":
-        pytest.skip("mounting a small file system needs root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", str(disk)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("this machine does not let us mount a file system")
-    try:
+    with mounted(tmp_path / "disk", "1536k") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
 @pytest.mark.e2e

@@ -17,6 +17,7 @@ from flows.steps.config import ConfigError
 from flows.steps.erase_files import overwrite, scrub_table
 from flows.steps.layout import Layout
 from flows.steps.likeness import pictures_of_person
+from flows.steps.space import is_disk_full
 from flows.steps.takedown import TakedownConfig, plan
 from warehouse.removal import GONE, Removal
 from warehouse.schema import content_id
@@ -125,6 +126,21 @@ def test_rows_lists_and_texts_lose_what_goes_and_nothing_else(tmp_path: Path) ->
     before = path.stat().st_mtime_ns
     assert scrub_table(path, removal(page)) == 0
     assert path.stat().st_mtime_ns == before, "what has nothing to lose is not written"
+
+
+def test_a_full_disk_is_no_reason_to_delete_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "links.parquet"
+    pq.write_table(pa.table({"page_url": ["http://h/gone.html", "http://h/stays.html"]}), path)
+    whole = path.read_bytes()
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("flows.steps.erase_files._rewrite", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        scrub_table(path, removal("http://h/gone.html"))
+    assert is_disk_full(caught.value) and "delete it" not in str(caught.value)
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
