@@ -19,6 +19,8 @@ def evaluate_gptface(
     face_models: str = "",
     pack: str = "buffalo_sc",
     data: str = "",
+    fine_tune: int = 0,
+    fresh: bool = False,
 ) -> None:
     """Measure a model, each figure beside its chance level or baseline.
 
@@ -32,6 +34,8 @@ def evaluate_gptface(
         face_models: folder with InsightFace's `models/`, for identities before and after an edit; empty: not measured.
         pack: InsightFace's model pack.
         data: folder of public data sets, for the benchmarks that read some.
+        fine_tune: steps of fine-tuning on each public set; 0 for the frozen probe alone.
+        fresh: measure anew what an earlier run has measured of the same weights, faces, options and code.
     """
     from flows.prefect_artifacts import show_evaluation
     from flows.prefect_runner import PrefectRunner
@@ -49,6 +53,8 @@ def evaluate_gptface(
         face_models=face_models,
         pack=pack,
         data=data,
+        fine_tune=fine_tune,
+        fresh=fresh,
     )
     with PrefectRunner() as runner:
         summary = pipeline.evaluate(config, runner)
