@@ -81,7 +81,7 @@ def measured(drawn: Drawn, out: Path, options: Options, dies_at: str = "", **mor
 def killed(drawn: Drawn, out: Path, options: Options, at: str) -> None:
     child = multiprocessing.get_context("fork").Process(target=measured, args=(drawn, out, options, at))
     child.start()
-    child.join(120)
+    child.join(600)
     assert child.exitcode == -signal.SIGKILL, f"it was to die at '{at}'"
 
 
