@@ -53,8 +53,8 @@ def run_tasks(tasks: int) -> dict[str, Any]:
 @contextmanager
 def _server(folder: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """A Prefect server with an empty SQLite database: its process, and the environment of who is to ask it."""
-    from flows.steps.children import start_child, stop_children
     from flows.cli.prefect_api import PrefectApi
+    from flows.steps.children import start_child, stop_children
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

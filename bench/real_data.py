@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,11 +35,10 @@ from gptface_core.bundle import load_bundle
 from gptface_core.config import load_preset
 from gptface_core.datasets import FaceSet, align, load_faces, load_pictures
 from gptface_core.datasets.framing import find_points
-from gptface_core.datasets.twins import fingerprints, leaks
 from gptface_core.errors import InputError
 from gptface_core.evaluation.encoders import EmbeddingEncoder, FaceEncoder, HogEncoder, ModelEncoder
 from gptface_core.evaluation.finetune import FineTuning
-from gptface_core.evaluation.protocol import SEEDS, majority, probes, tuned
+from gptface_core.evaluation.protocol import SEEDS, majority, probes, tuned, without_look_alikes
 from gptface_core.evaluation.supervised import (
     Attempt,
     Problem,
@@ -161,13 +159,6 @@ class Task:
         pictures = load_pictures(self.sample(CALIBRATION_ROWS), preset.tokenizer.image_px)
         return *untrained_preset(preset, pictures), f"preset {self.options.preset}, transformer and tokenizer untrained"
 
-    def clean_rows(self) -> dict[str, Any]:
-        """Test rows without a look-alike in training, where there are some with one."""
-        prints = {split: fingerprints(self.source.part(split), self.cache) for split in ("train", "test")}
-        leaked = leaks(prints["train"], prints["test"])
-        rows = np.array([f"{self.source.name}/{item.id}" not in leaked for item in self.test.items])
-        return {} if rows.all() else {"without_look_alikes": rows}
-
 
 def model_digest(folder: Path | None) -> str | None:
     """12 hex digits over a model's weights. Raises InputError where the folder holds none."""
@@ -183,7 +174,7 @@ def _run_part(name: str, options: argparse.Namespace, results: Results) -> None:
     logger.info("part %s", name)
     task = Task(set_name, options)
     attempts = _attempts(task, method)
-    parts = task.clean_rows()
+    parts = without_look_alikes(task.source, task.test, task.cache)
     made = [figure for attempt in attempts for figure in figures(task.problem, task.test, attempt, parts)]
     notes = {
         "seconds": round(time.monotonic() - started, 1),

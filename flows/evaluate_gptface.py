@@ -21,6 +21,8 @@ def evaluate_gptface(
     face_models: str = "",
     pack: str = "buffalo_sc",
     data: str = "",
+    fine_tune: int = 0,
+    fresh: bool = False,
     wait_minutes: Minutes = 0,
     timeout_minutes: Minutes = 0,
 ) -> None:
@@ -36,6 +38,8 @@ def evaluate_gptface(
         face_models: folder with InsightFace's `models/`, for identities before and after an edit; empty: not measured.
         pack: InsightFace's model pack.
         data: folder of public data sets, for the benchmarks that read some.
+        fine_tune: steps of fine-tuning on each public set; 0 for the frozen probe alone.
+        fresh: measure anew what an earlier run has measured of the same weights, faces, options and code.
         wait_minutes: for how long to wait where another run writes the root; 0: that is an error.
         timeout_minutes: the run is ended after so many minutes; 0: never.
     """
@@ -55,6 +59,8 @@ def evaluate_gptface(
         face_models=face_models,
         pack=pack,
         data=data,
+        fine_tune=fine_tune,
+        fresh=fresh,
         wait_minutes=wait_minutes,
     )
     with PrefectRunner(timeout_minutes=timeout_minutes) as runner:

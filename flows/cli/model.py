@@ -81,8 +81,14 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(help="Folder of public data sets, for benchmarks that read some.")
     ] = None,
+    fine_tune: Annotated[
+        int, typer.Option(min=0, help="Steps of fine-tuning on each public set (0: the frozen probe alone).")
+    ] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what an earlier run has measured.")] = False,
 ) -> None:
     """Evaluate a model on held-out faces, each figure beside its chance level or baseline.
+
+    What an earlier run, ended or killed, has measured of the same weights, faces, options and code is not run again.
 
     Example: gptface evaluate --model demo-r00001-s0 --suite full   ·   gptface evaluate --only editing --split val
     """
@@ -106,6 +112,8 @@ def evaluate(
         face_models=str(face_models or ""),
         pack=pack,
         data=str(data or ""),
+        fine_tune=fine_tune,
+        fresh=fresh,
     )
     with WorkerPool() as pool, RichSink() as sink:
         print_evaluation(run(config, LocalRunner(pool, sink)))

@@ -76,13 +76,17 @@ def print_training(summary: TrainSummary) -> None:
 
 
 def print_evaluation(summary: EvaluateSummary) -> None:
+    from flows.steps.measured import by_reason
+
     table = Table(title=f"Model {summary.model} on release {summary.release}", title_justify="left")
     _metric_columns(table)
     for name, metric in summary.metrics.items():
         table.add_row(name, *_metric_cells(metric))
     out.print(table)
-    for name, why in summary.left_out.items():
-        out.print(f"left out: {name} ({why})", highlight=False)
+    for names, why in by_reason(summary.left_out):
+        out.print(f"left out: {names} ({why})", highlight=False)
+    if summary.kept:
+        out.print(f"measured by an earlier run: {', '.join(summary.kept)} (--fresh runs them again)", highlight=False)
 
 
 def print_demo(summary: DemoSummary) -> None:

@@ -129,7 +129,9 @@ class EvaluateConfig:
     faces: to edit, at most, per attribute; split: whose (test, or val while something is tuned).
     alphas: strengths of guidance to compare, on val.
     face_models, pack: folder that holds InsightFace's `models/`, and the pack, for identities before and after an edit.
-    data: folder of public data sets, for the benchmarks that read some.
+    data: folder of public data sets, for the benchmarks that read some; fine_tune: steps of fine-tuning on each (0: the
+        frozen probe alone).
+    fresh: measure anew what an earlier run has measured under the same key (gptface_core.evaluation.kept).
     wait_minutes: for how long to wait where another process writes the root; 0: that is an error.
     """
 
@@ -146,12 +148,15 @@ class EvaluateConfig:
     face_models: str = ""
     pack: str = "buffalo_sc"
     data: str = ""
+    fine_tune: int = 0
+    fresh: bool = False
     wait_minutes: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("release", "wait_minutes"):
             _at_least(name, getattr(self, name), 0)
         _at_least("faces", self.faces, 1)
+        _at_least("fine_tune", self.fine_tune, 0)
         _one_of("suite", self.suite, ("quick", "full"))
         _one_of("split", self.split, ("val", "test"))
 

@@ -244,6 +244,7 @@ def erase_from_models(layout: Layout, removal: Removal, models: list[str]) -> No
         for pattern in ("*.png", "*.jpg", "events.out.tfevents*", "*.wandb", "*.html", "rows.npz"):
             for path in folder.rglob(pattern):
                 path.unlink()
+        shutil.rmtree(folder / "evaluation" / "kept", ignore_errors=True)  # values by face, edited faces
 
 
 def _holds_rows(path: Path, removal: Removal) -> bool:

@@ -72,14 +72,29 @@ def join_training(config: TrainConfig) -> None:
     train(layout, model_name(config, release), release, config, lambda *_: None)
 
 
-def evaluate(layout: Layout, folder: Path, release: int, config: EvaluateConfig) -> tuple[Metrics, dict[str, str]]:
-    """Measure the model in `folder` on held-out faces of a release: its metrics, and what was left out and why."""
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """Metrics; what was left out and why; which benchmarks an earlier run had measured."""
+
+    metrics: Metrics
+    left_out: dict[str, str]
+    kept: tuple[str, ...] = ()
+
+
+def evaluate(
+    layout: Layout,
+    folder: Path,
+    release: int,
+    config: EvaluateConfig,
+    progress: Callable[[str, float, float | None, str], None],
+) -> Evaluated:
+    """Measure the model in `folder` on held-out faces of a release."""
     from gptface_core.evaluation import Options
     from gptface_core.evaluation import evaluate as run
 
     _quiet()
     shared = {field.name for field in dataclasses.fields(Options)} & vars(config).keys()
-    options = Options(**{name: getattr(config, name) for name in shared})
+    options = Options(**{name: getattr(config, name) for name in shared}, cache=str(layout.root / "cache" / "sets"))
     labels = Path(config.labels) if config.labels else layout.labels(release)
     if config.labels and not labels.is_file():
         raise ConfigError(f"no labels at {labels}: give a Parquet file with a row_id column, or leave it out")
@@ -90,8 +105,11 @@ def evaluate(layout: Layout, folder: Path, release: int, config: EvaluateConfig)
         folder / "evaluation",
         seed=config.seed,
         options=options,
+        fresh=config.fresh,
+        on_progress=lambda done, total, note: progress("evaluate", done, total, note),
     )
-    return {**flatten(found["metrics"]), **rows_of(found["figures"], found["metrics"])}, found["left_out"]
+    metrics = {**flatten(found["metrics"]), **rows_of(found["figures"], found["metrics"])}
+    return Evaluated(metrics, found["left_out"], tuple(found["kept"]))
 
 
 def _quiet() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.steps.config import ConfigError
 from flows.steps.layout import Layout
+from flows.steps.measured import by_reason, calibrations, confusions, subgroups
 from flows.steps.model import DONE_FILE, chosen_model, trained_models
 
 if TYPE_CHECKING:
@@ -36,19 +37,26 @@ METRICS = {
     "probe_balanced_accuracy": MetricText("Attribute probe", "chance"),
     "inpaint_gain_db": MetricText("Inpainting gain", "over filling with the mean colour", "dB", 1, is_gain=True),
     "mim_gain_nats": MetricText("Masked image gain", "under the unigram loss", "nats", is_gain=True),
+    "inpaint_psnr_db": MetricText("Inpainting, PSNR in the region", "mean colour", "dB", 1),
+    "inpaint_psnr_db_at_best": MetricText("Inpainting, the tokenizer's own PSNR there", "mean colour", "dB", 1),
 }
-_HEADLINE = tuple(METRICS)
+_HEADLINE = tuple(METRICS)[:4]
+_BY_CLASS = ("attribute", "expression", "manipulation")  # benchmarks whose accuracy stands beside a constant answer
 
 # Pictures that evaluation draws: the order on the page, the title, and what one sees.
 PICTURES = {
     "reconstructions": (
         "Reconstructions",
-        "What the image tokenizer keeps: held-out faces above, and below what is left of them in 8 x 8 tokens.",
+        "What the image tokenizer keeps: held-out faces above, and below what is left of them in its tokens.",
     ),
     "inpaintings": (
         "Inpaintings",
         "From above: held-out faces, the region that was hidden, what the model filled in, and the tokenizer's own "
         "rendering of the whole face, which no filling can surpass.",
+    ),
+    "inpaintings_extremes": (
+        "Inpaintings, best and worst",
+        "The same rows for the six faces of the largest gain over the mean colour, then for the six of the smallest.",
     ),
     "edits": (
         "Edit",
@@ -60,7 +68,16 @@ PICTURES = {
         "Held-out faces that lack what is asked for: smiling, then with eyeglasses, then no beard. The first column is "
         "the input; the others are the edit guided, unguided, and by the baselines.",
     ),
+    "manipulation": (
+        "Expressions that are judged",
+        "Neutral faces of FER2013 PrivateTest and what a prompt for an expression made of them, guided and unguided.",
+    ),
     "unmask": ("Mask removal", "A face, the same occluded, the region found, its likeliest filling, and two samples."),
+    "leaks": (
+        "Held-out faces seen in training",
+        "Above, test faces that look like a training face (same bytes, or at most 2 of 64 bits of a perceptual hash "
+        "apart); below, that training face.",
+    ),
     "text_to_face": (
         "Text to face",
         "Faces made from captions of held-out faces, guided and not, beside the tokenizer's rendering of the face that "
@@ -87,21 +104,31 @@ def read_model(folder: Path, metrics: Sequence[Metric]) -> ModelReport:
     """
     from warehouse.report.page import ModelReport
 
-    training, config = _read_json(folder / "training.json"), _read_json(folder / "config.json")
-    evaluation = _read_json(folder / "evaluation" / "evaluation.json")
-    order = {name: i for i, name in enumerate(METRICS)}
+    training, config = read_json(folder / "training.json"), read_json(folder / "config.json")
+    evaluation, part = (read_json(folder / "evaluation" / f"evaluation{kind}.json") for kind in ("", "-part"))
+    measured = [*part.get("figures", []), *evaluation.get("figures", [])]
+    groups = figure_groups(measured)
+    order = {name: i for i, name in enumerate([*METRICS, *groups])}
     ranked = sorted(metrics, key=lambda m: (order.get(m.name, len(order)), m.name))
     return ModelReport(
         name=folder.name,
-        headline=tuple(_figure(m) for m in ranked if m.name in _HEADLINE),
-        figures=tuple(_figure(m) for m in ranked),
+        headline=tuple(figure_of(m) for m in ranked if m.name in _HEADLINE),
+        figures=tuple(figure_of(m, groups.get(m.name, "")) for m in ranked),
         charts=_charts(read_history(folder / "history.jsonl")),
+        calibration=tuple(calibrations(measured)),
+        confusions=tuple(confusions(measured)),
+        subgroups=tuple(subgroups(measured)),
         pictures=_pictures(folder),
-        facts=_facts(training),
+        facts=training_facts(training),
         config=config,
         evaluated=bool(metrics),
-        left_out=tuple((str(k), str(v)) for k, v in evaluation.get("left_out", {}).items()),
+        left_out=tuple(by_reason(evaluation.get("left_out", {}))),
     )
+
+
+def figure_groups(figures: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The benchmark of each figure by the name of its row in the lake."""
+    return {f"{figure['benchmark']}_{figure['metric']}": str(figure["benchmark"]) for figure in figures}
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -156,11 +183,11 @@ def _pictures(folder: Path) -> tuple[Picture, ...]:
 _FIGURE_FOLDERS = ("figures", "evaluation/figures", "evaluation")
 
 
-def _figure(metric: Metric) -> Figure:
+def figure_of(metric: Metric, group: str = "") -> Figure:
     """A metric as text beside its baseline; green or red only where its interval or value leaves no doubt."""
     from warehouse.report.page import Figure
 
-    text = METRICS.get(metric.name) or _unknown(metric.name)
+    text = METRICS.get(metric.name) or _unknown(metric.name.removeprefix(f"{group}_"), group)
     baseline = 0.0 if text.is_gain and metric.baseline is None else metric.baseline
     beside = text.baseline if text.is_gain else "" if baseline is None else f"{text.baseline} {_number(baseline, text)}"
     notes = []
@@ -168,7 +195,8 @@ def _figure(metric: Metric) -> Figure:
         notes.append(f"95 % interval {metric.low:.{text.digits}f} to {metric.high:.{text.digits}f}")
     if metric.samples is not None:
         notes.append(f"{metric.samples:,} samples")
-    return Figure(text.label, _number(metric.value, text), beside, ", ".join(notes), _verdict(metric, baseline, text))
+    value, verdict = _number(metric.value, text), _verdict(metric, baseline, text)
+    return Figure(text.label, value, beside, ", ".join(notes), verdict, _title(_words(group)) if group else "")
 
 
 def _verdict(metric: Metric, baseline: float | None, text: MetricText) -> bool | None:
@@ -179,10 +207,13 @@ def _verdict(metric: Metric, baseline: float | None, text: MetricText) -> bool |
     return (metric.low if metric.low is not None else metric.value) > baseline
 
 
-def _unknown(name: str) -> MetricText:
+def _unknown(name: str, group: str = "") -> MetricText:
     """Text of a metric that is not in METRICS, by the words in its name."""
     unit = "dB" if name.endswith(("_db", "psnr")) else "nats" if name.endswith("_nats") else ""
-    baseline = "chance" if "accuracy" in name else "baseline"
+    baseline = "chance" if "accuracy" in name or name.startswith("probe_") else "baseline"
+    balanced = name.endswith(("balanced_accuracy", "class_accuracy"))
+    if "accuracy" in name and group.startswith(_BY_CLASS) and not balanced:
+        baseline = "most frequent class"
     label = _title(_words(name).removesuffix(f" {unit}".lower()))
     return MetricText(label, baseline, unit, lower_is_better="loss" in name and "gain" not in name)
 
@@ -191,10 +222,11 @@ def _number(value: float, text: MetricText) -> str:
     return f"{value:,.{text.digits}f} {text.unit}".strip()
 
 
-def _facts(training: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def training_facts(training: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Plain values of training.json, in its order, for the line under the heading."""
     shown = []
-    for key, value in training.items():
+    told = {key: value for key, value in training.items() if key not in ("model_dir", "key")}  # of no use to a reader
+    for key, value in told.items():
         if isinstance(value, bool | str) or _is_number(value):
             text = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if _is_number(value) else str(value)
             shown.append((_words(key), text))
@@ -216,7 +248,7 @@ def _words(name: str, but: str = "") -> str:
     return " ".join(words) or name
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is no file. Raises ConfigError where it cannot be read."""
     if not path.is_file():
         return {}

@@ -16,6 +16,7 @@ from crawler.errors import InputError
 from flows.steps import crawl, kept_out, model, sample, shard, similarity
 from flows.steps.config import BuildConfig, EvaluateConfig, TrainConfig
 from flows.steps.layout import Layout, discard_unplanned, is_published, mark_published, prepare_root
+from flows.steps.model_card import write_model_card
 from flows.steps.runner import Runner
 from flows.steps.runs import recorded
 from flows.steps.space import told_if_full
@@ -74,6 +75,7 @@ class EvaluateSummary:
     seconds: float
     metrics: dict[str, dict[str, float | None]]
     left_out: dict[str, str]
+    kept: tuple[str, ...] = ()  # benchmarks that an earlier run had measured
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -233,11 +235,12 @@ def evaluate(config: EvaluateConfig, runner: Runner) -> EvaluateSummary:
         recorded(layout, "evaluate", config) as run,
         watched(layout.root, run.run_id, "evaluate", folder.name, runner) as runner,
     ):
-        metrics, left_out = runner.step("evaluate", model.evaluate, layout, folder, release, config)
+        found = runner.step("evaluate", model.evaluate, layout, folder, release, config, runner.progress)
         if config.split == "test":  # what was measured while something was tuned is no result
-            model.register_evaluation(layout, folder.name, release, metrics, run.run_id)
-        summary = EvaluateSummary(
-            model=folder.name, release=release, seconds=time.monotonic() - started, metrics=metrics, left_out=left_out
-        )
+            model.register_evaluation(layout, folder.name, release, found.metrics, run.run_id)
+        if config.split == "test" and not config.only:
+            write_model_card(folder, release, found.metrics)
+        seconds = time.monotonic() - started
+        summary = EvaluateSummary(folder.name, release, seconds, found.metrics, found.left_out, found.kept)
         run.result = summary.as_dict()
     return summary

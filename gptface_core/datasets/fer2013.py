@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from gptface_core.datasets.faceset import EXPRESSION, FaceItem, FaceSet
 from gptface_core.datasets.files import check_counts, require
 from gptface_core.datasets.stores import ZipStore
@@ -17,6 +19,9 @@ SITE = "the site of the ICML 2013 challenge (kaggle.com, Challenges in Represent
 COUNTS = {"train": 28_709, "val": 3_589, "test": 3_589}
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 ARCHIVES = ("fer2013_training.zip", "fer2013_public_private_test.zip")
+# Eyes, nose, mouth corners as shares of the picture's side: medians of what SCRFD finds in 492 Training pictures. All
+# pictures are framed alike, and detection in 48 px is slow and noisy.
+FRAME_POINTS = np.array([[0.30, 0.39], [0.70, 0.38], [0.49, 0.58], [0.35, 0.77], [0.66, 0.77]])
 _SPLITS = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 
 

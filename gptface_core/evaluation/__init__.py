@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import torch
 from gptface_core.bundle import load_bundle
 from gptface_core.evaluation.context import Context, Options
 from gptface_core.evaluation.figure import Figure
+from gptface_core.evaluation.kept import key_of
 from gptface_core.evaluation.labels import read_labels
-from gptface_core.evaluation.registry import choose, run_suite
+from gptface_core.evaluation.registry import choose, kept_work, run_suite
 from gptface_core.evaluation.rows import save_rows
 from gptface_core.files import write_text
 from gptface_core.shards import open_index
@@ -32,12 +34,16 @@ def evaluate(
     out_dir: Path | str,
     seed: int = 0,
     options: Options | None = None,
+    fresh: bool = False,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> dict[str, Any]:
     """Run a suite of benchmarks; results are written to `out_dir/evaluation.json` (`Options.file`), last, beside
     pictures and `rows.npz`.
 
-    `metrics` holds the headline figures, `figures` all of them, `left_out` what could not be measured and why. `labels`
-    is a table of attributes and opposed captions by row_id (`labels.py`).
+    `metrics` holds the headline figures, `figures` all of them, `left_out` what could not be measured and why, `kept`
+    which benchmarks an earlier run had measured: under the same key (`kept.py`) they are not run again, unless `fresh`.
+    `labels` is a table of attributes and opposed captions by row_id (`labels.py`). `on_progress` gets benchmarks done,
+    all of them, and what is under way.
     Raises InputError for an unreadable model, shards or labels, and an unknown suite or benchmark.
     """
     options = options or Options()
@@ -45,10 +51,14 @@ def evaluate(
     bundle, out = load_bundle(model_dir), Path(out_dir)
     truth = read_labels(Path(labels)) if labels is not None else None
     context = Context(bundle, open_index(shards_dir), out, seed, truth, options)
+    key = key_of(bundle, context.index, truth, seed)
+    if fresh:
+        for benchmark in chosen:
+            kept_work(context, benchmark, key).forget()
     threads = torch.get_num_threads()
     torch.set_num_threads(int((bundle.model.config.resolved or {}).get("threads", threads)))
     try:
-        measured = run_suite(context, chosen)
+        measured = run_suite(context, chosen, key, on_progress)
         results = {
             "release": context.index.release,
             "seed": seed,
@@ -60,6 +70,7 @@ def evaluate(
             "tokenizer": measure_tokenizer(bundle.image, context.test.pictures[:300]),
             "left_out": context.left_out,
             "seconds": measured.seconds,
+            "kept": measured.kept,
         }
     finally:
         torch.set_num_threads(threads)

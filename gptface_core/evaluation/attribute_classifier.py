@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gptface_core.evaluation.calibration import confusion
 from gptface_core.evaluation.context import Context, Split
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.labels import ATTRIBUTES, Labels
@@ -34,12 +35,12 @@ from gptface_core.tokens import to_tensor
 logger = logging.getLogger(__name__)
 SIDE_PX = 64
 LEAST_FACES = 200
-_VERSION, _BATCH, _WIDTHS = 1, 64, (24, 48, 96)
+VERSION, _BATCH, _WIDTHS = 1, 64, (24, 48, 96)
 Classes = dict[str, list[Any]]
 Answers = dict[str, npt.NDArray[Any]]
 
 
-class _Network(nn.Module):
+class Network(nn.Module):
     """(B, 3, 64, 64) in [0, 1] -> logits (B, sum of classes). Where a feature lies counts: 4 x 4 cells, no mean."""
 
     def __init__(self, outputs: int) -> None:
@@ -86,15 +87,15 @@ def trained_classifier(train: Split, truth: Labels, release: str, folder: Path, 
     classes = {name: _values(labels, name) for name in ATTRIBUTES}
     classes = {name: values for name, values in classes.items() if len(values) > 1}
     known = json.dumps([[label[name] for name in ATTRIBUTES] for label in labels]).encode()
-    key = hashlib.blake2b(known + f"{release} {_VERSION} {steps}".encode(), digest_size=16).hexdigest()
-    network = _Network(sum(map(len, classes.values())))
+    key = hashlib.blake2b(known + f"{release} {VERSION} {steps}".encode(), digest_size=16).hexdigest()
+    network = Network(sum(map(len, classes.values())))
     weights, settings = folder / "classifier.safetensors", folder / "classifier.json"
     if settings.is_file() and json.loads(settings.read_text("utf-8")).get("key") == key:
         network.load_state_dict(load_file(weights))
         return AttributeClassifier(network.eval(), classes)
     pictures = np.stack([shrink(train.pictures[i], SIDE_PX) for i in rows])
     targets = torch.tensor([[_index(values, label[name]) for name, values in classes.items()] for label in labels])
-    _fit(network, pictures, targets, [len(values) for values in classes.values()], steps)
+    fit(network, pictures, targets, [len(values) for values in classes.values()], steps)
     with replacing(weights) as temporary:
         save_file(network.state_dict(), temporary)
     write_text(settings, json.dumps({"key": key, "classes": classes, "faces": len(rows), "steps": steps}, indent=1))
@@ -110,7 +111,7 @@ def _index(values: list[Any], value: Any) -> int:
     return values.index(value) if value is not None else -100
 
 
-def _fit(network: _Network, pictures: Pictures, targets: Tensor, sizes: list[int], steps: int) -> None:
+def fit(network: Network, pictures: Pictures, targets: Tensor, sizes: list[int], steps: int) -> None:
     """AdamW with one cycle of the rate; the order and every distortion come from one seed."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
@@ -175,8 +176,12 @@ def run(context: Context) -> list[Figure]:
         for name, said in answers.items():
             labels = np.array([truth[split.row_ids[row]][name] for row in rows])
             most = max(float((labels == value).mean()) for value in context.classifier.classes[name])
-            figures.append(context.share(BENCHMARK.name, f"accuracy_{name}{suffix}", said == labels, baseline=most))
+            table = confusion(labels.astype(str), said.astype(str))
+            metric = f"accuracy_{name}{suffix}"
+            figures.append(context.share(BENCHMARK.name, metric, said == labels, baseline=most, **table))
     return figures
 
 
-BENCHMARK = Benchmark("attribute_classifier", ("full",), run, needs=("labels", "classifier"))
+BENCHMARK = Benchmark(
+    "attribute_classifier", ("full",), run, needs=("labels", "classifier"), options=("classifier_steps",)
+)

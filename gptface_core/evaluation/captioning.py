@@ -20,6 +20,7 @@ from gptface_core.captioning import DEFAULT_SAMPLING, caption
 from gptface_core.evaluation.claims import read_claims, true_share
 from gptface_core.evaluation.context import Context, NotMeasuredError
 from gptface_core.evaluation.figure import Figure
+from gptface_core.evaluation.kept import Arrays
 from gptface_core.evaluation.labels import ATTRIBUTES
 from gptface_core.evaluation.registry import Benchmark
 from gptface_core.evaluation.statistics import difference
@@ -41,24 +42,33 @@ def run(context: Context) -> list[Figure]:
         raise NotMeasuredError(f"needs two labelled {context.options.split} faces, there are {len(rows)}")
     labels = [truth[split.row_ids[row]] for row in rows]
     lengths = _lengths(context, len(rows))
-    written = {
-        name: write(context.bundle, split.codes[rows], lengths, config, context.seed)
-        for name, config in {"guided": DEFAULT_SAMPLING, "unguided": _UNGUIDED}.items()
-    }
+    ways = {"guided": DEFAULT_SAMPLING, "unguided": _UNGUIDED}
+    written = {name: _written(context, name, split.codes[rows], lengths, config) for name, config in ways.items()}
     ranked = [_best(context.bundle, split.pictures[row], context.seed) for row in rows[:_RANKED]]
     return _figures(context, {**written, "ranked": ranked}, labels)
 
 
-def write(
-    bundle: Bundle, codes: torch.Tensor, lengths: npt.NDArray[np.int64], config: SamplingConfig, seed: int
+def _written(
+    context: Context, way: str, codes: torch.Tensor, lengths: npt.NDArray[np.int64], config: SamplingConfig
 ) -> list[str]:
-    """A caption of so many tokens for each face (image ids (R, N)); each face has a generator of its own."""
+    def chunk(rows: slice) -> Arrays:
+        seeds = [1000 * context.seed + row for row in range(rows.start, rows.stop)]
+        return {"captions": np.array(write(context.bundle, codes[rows], lengths[rows], config, seeds), np.str_)}
+
+    found: list[str] = context.in_chunks(way, len(codes), chunk)["captions"].tolist()
+    return found
+
+
+def write(
+    bundle: Bundle, codes: torch.Tensor, lengths: npt.NDArray[np.int64], config: SamplingConfig, seeds: list[int]
+) -> list[str]:
+    """A caption of so many tokens for each face (image ids (R, N)) and its seed."""
     captions = []
     for rows in batches(len(codes), 64):
         sizes = torch.from_numpy(lengths[rows])
         text = torch.where(torch.arange(int(sizes.max())) < sizes[:, None], MASK_T, PAD)
         canvas = Canvas(bundle.model, text, codes[rows], fills_image=False)
-        generators = [torch.Generator().manual_seed(1000 * seed + row) for row in range(rows.start, rows.stop)]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds[rows]]
         ids = fill(canvas, text == MASK_T, config, generators)
         captions += [bundle.text.decode(i - SPECIALS for i in row if i != PAD) for row in ids.tolist()]
     return captions
@@ -96,4 +106,4 @@ def _figures(context: Context, written: dict[str, list[str]], labels: Sequence[d
     return [*figures, Figure("captioning", "guidance_gain", gain, low, high, 0.0, count, context.seed)]
 
 
-BENCHMARK = Benchmark("captioning", ("full",), run, needs=("labels",))
+BENCHMARK = Benchmark("captioning", ("full",), run, needs=("labels",), options=("faces",))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,11 @@ from gptface_core.bundle import Bundle
 from gptface_core.errors import InputError
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.intervals import bootstrap, wilson
+from gptface_core.evaluation.kept import Arrays, KeptWork
 from gptface_core.evaluation.labels import Labels
 from gptface_core.evaluation.rows import RowValues
 from gptface_core.figures import contact_sheet
+from gptface_core.image_tokenizer import batches
 from gptface_core.regions import CANONICAL, Points
 from gptface_core.shards import SPLITS, Pictures, ShardIndex, decode_jpeg, read_shard
 from gptface_core.tokens import decode_split
@@ -31,6 +33,9 @@ from gptface_core.tokens import decode_split
 if TYPE_CHECKING:
     from gptface_core.evaluation.attribute_classifier import AttributeClassifier
     from gptface_core.faces.embed import Embedder
+
+
+CHUNK = 20  # faces; editing so many takes a minute or two
 
 
 class NotMeasuredError(Exception):
@@ -47,8 +52,9 @@ class Options:
         guidance to compare, always on val.
     face_models: folder of InsightFace's `models/`, for the identity of edited faces; empty: not measured, since
         embeddings are made for nobody who did not ask. pack: its model pack.
-    data: folder of public data sets, for the benchmarks that read some.
-    classifier_steps: of the training of the independent attribute classifier.
+    data: folder of public data sets, for the benchmarks that read some; cache: keeps what is made of them for the next
+        model (default: beside the results). fine_tune: steps of fine-tuning on each set, 0 for the frozen probe alone.
+    classifier_steps, judge_steps: of the training of the independent classifiers of attributes and of expressions.
     """
 
     suite: str = "quick"
@@ -59,7 +65,10 @@ class Options:
     face_models: str = ""
     pack: str = "buffalo_sc"
     data: str = ""
+    cache: str = ""
+    fine_tune: int = 0
     classifier_steps: int = 400
+    judge_steps: int = 4000
 
     @property
     def is_part(self) -> bool:
@@ -80,8 +89,11 @@ class Options:
     def __post_init__(self) -> None:
         if self.split not in SPLITS[1:]:
             raise InputError(f"no split '{self.split}' to measure on: choose {' or '.join(SPLITS[1:])}")
-        if self.faces < 1 or self.classifier_steps < 1:
-            raise InputError(f"faces {self.faces}, classifier_steps {self.classifier_steps}: choose at least 1")
+        for name in ("faces", "classifier_steps", "judge_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)}: choose at least 1")
+        if self.fine_tune < 0:
+            raise InputError(f"fine_tune {self.fine_tune}: choose 0 (none) or more steps")
         if any(not 0 < alpha < float("inf") for alpha in self.alphas):
             raise InputError(f"alphas {', '.join(map(str, self.alphas))}: give numbers above 0")
 
@@ -105,8 +117,8 @@ class Faces:
     points: list[Points]
     labels: list[dict[str, Any]]
 
-    def first(self, count: int) -> Faces:
-        return Faces(self.rows[:count], self.crops[:count], self.points[:count], self.labels[:count])
+    def rows_of(self, places: slice) -> Faces:
+        return Faces(self.rows[places], self.crops[places], self.points[places], self.labels[places])
 
 
 @dataclass
@@ -119,6 +131,9 @@ class Context:
     options: Options = field(default_factory=Options)
     left_out: dict[str, str] = field(default_factory=dict)
     rows: RowValues = field(default_factory=dict)  # of the headline figures, for comparing models face by face
+    drawn: list[str] = field(default_factory=list)  # pictures' names
+    kept: KeptWork | None = None  # of the benchmark under way
+    tell: Callable[[str], None] = lambda note: None  # how far it is, in words
 
     @cached_property
     def train(self) -> Split:
@@ -217,9 +232,28 @@ class Context:
 
     # -- results
 
+    def in_chunks(self, name: str, count: int, compute: Callable[[slice], Arrays], size: int = CHUNK) -> Arrays:
+        """`compute` of `size` rows after the other, joined. Chunks that are done are kept until their benchmark is, so
+        that a run that was stopped goes on after them."""
+        parts = []
+        for rows in batches(count, size):
+            self.tell(f"{name}: {rows.start} of {count}")
+            place = f"{name.replace(' ', '-')}-{rows.start:05d}"
+            found = self.kept.chunk(place) if self.kept else None
+            if found is None:
+                found = compute(rows)
+                if self.kept:
+                    self.kept.save_chunk(place, found)
+            parts.append(found)
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
     def draw(self, name: str, rows: Sequence[Sequence[Pictures]], titles: Sequence[str] = ()) -> None:
         """A contact sheet among the evaluation's pictures."""
-        contact_sheet(rows, self.out / self.options.pictures / f"{name}.png", titles=titles)
+        contact_sheet(rows, self.picture(name), titles=titles)
+        self.drawn.append(name)
+
+    def picture(self, name: str) -> Path:
+        return self.out / self.options.pictures / f"{name}.png"
 
     def share(self, benchmark: str, metric: str, success: npt.ArrayLike, **more: Any) -> Figure:
         """Share of successes (R,) with Wilson's interval."""

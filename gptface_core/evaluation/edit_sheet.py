@@ -20,7 +20,7 @@ def run(context: Context) -> list[Figure]:
     for region, prompt in EDITS:
         edits = edit_each(context.bundle, crops, prompt, region, seeds=seeds)
         columns.append([result.images[0] for result in edits])
-    context.draw("edits", list(zip(*columns, strict=True)))
+    context.draw("edits", list(zip(*columns, strict=True)), ["input", *(prompt for _, prompt in EDITS)])
     return []
 
 

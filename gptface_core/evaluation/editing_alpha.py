@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gptface_core.evaluation.context import Context, NotMeasuredError
-from gptface_core.evaluation.editing import TASKS, UNGUIDED, Method, Task, apply, chosen_faces
+from gptface_core.evaluation.editing import TASKS, Task, chosen_faces
+from gptface_core.evaluation.edits import UNGUIDED, Method, edit_faces
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.registry import Benchmark
 from gptface_core.guidance import Guidance
@@ -21,18 +22,21 @@ def run(context: Context) -> list[Figure]:
 
 def _compare(context: Context, task: Task, methods: list[Method]) -> list[Figure]:
     faces = chosen_faces(context, task, "val")
-    before = context.classifier.predict(faces.crops)
+    judge = context.classifier.predict
+    before = judge(faces.crops)
     figures = []
     for method in methods:
-        made = apply(context, faces, task, method)
+        made = edit_faces(context, task.attribute, faces, task.prompt, method, judge)
         others = [(made.answers[other] != before[other]).mean() for other in before if other != task.attribute]
         details = {
             "others_changed": float(np.mean(others)),
-            "match": float(np.mean([result.matches[0] for result in made.results])),
+            "match": float(made.match.mean()),
         }
         success = made.answers[task.attribute] == task.wanted
         figures.append(context.share("editing_alpha", f"success_{task.attribute}_{method.name}", success, **details))
     return figures
 
 
-BENCHMARK = Benchmark("editing_alpha", (), run, needs=("labels", "classifier"))
+BENCHMARK = Benchmark(
+    "editing_alpha", (), run, needs=("labels", "classifier"), options=("faces", "alphas", "classifier_steps")
+)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from gptface_core.bundle import Bundle
 from gptface_core.evaluation.context import Context
@@ -21,19 +20,25 @@ from gptface_core.tokens import to_pictures, to_tensor
 from gptface_core.train_tokenizer import psnr_db
 
 Flags = npt.NDArray[np.bool_]
-_FACES = 300
+_FACES, COLUMNS = 300, 12
 
 HEADLINE = "inpaint_gain_db"
 
 
 def run(context: Context) -> list[Figure]:
-    """The gain over the stronger of two mean colours; draws `inpaintings`."""
+    """The gain over the stronger of two mean colours; draws `inpaintings`, and of them the best and the worst."""
     test = context.test
     mean_face = context.train.pictures.mean(0, dtype=np.float64) / 255
     pictures, captions = test.pictures[:_FACES], test.captions[:_FACES]
-    found, rows = inpainting(context.bundle, pictures, captions, mean_face.mean((0, 1)), mean_face, context.rng)
-    context.draw("inpaintings", rows)
-    context.rows[HEADLINE] = dict(zip(test.row_ids, found.pop("per_row"), strict=False))
+    found, sheets = inpainting(context.bundle, pictures, captions, mean_face.mean((0, 1)), mean_face, context.rng)
+    gains = found.pop("per_row")
+    context.rows[HEADLINE] = dict(zip(test.row_ids, gains, strict=False))
+    context.draw("inpaintings", [list(row[:COLUMNS]) for row in sheets])
+    half = min(COLUMNS, len(gains)) // 2
+    order = np.argsort(gains)[::-1]
+    extremes = [*order[:half], *order[len(order) - half :]]
+    titles = [f"{gains[place]:+.1f} dB" for place in extremes]
+    context.draw("inpaintings_extremes", [[row[place] for place in extremes] for row in sheets], titles)
     value, low, high = (found.pop(name) for name in ("value", "low", "high"))
     return [Figure("inpaint", HEADLINE, value, low, high, 0.0, len(pictures), context.seed, found)]
 
@@ -59,8 +64,9 @@ def inpainting(
     train_mean: npt.NDArray[np.float64],
     train_face: npt.NDArray[np.float64],
     rng: np.random.Generator,
-) -> tuple[dict[str, Any], list[list[Pictures]]]:
-    """PSNR within hidden rectangles of uint8 pictures (R, P, P, 3), and rows of pictures for a figure.
+) -> tuple[dict[str, Any], list[Pictures]]:
+    """PSNR within hidden rectangles of uint8 pictures (R, P, P, 3), and to look at, each of that shape: the originals,
+    what was hidden, what was filled in (inside the original), the tokenizer's reconstruction.
 
     Baselines: one colour per picture, the mean of its visible part, and the mean colour of the training set; the gain
     is over the stronger one. Also the mean training face, and the tokenizer's own reconstruction: the ceiling.
@@ -92,17 +98,9 @@ def inpainting(
         "psnr_db": {name: float(values.mean()) for name, values in psnr.items()},
         "per_row": gain.tolist(),
     }
-    return result, _figure(pictures, filled, to_pictures(candidates["tokenizer"]), region)
-
-
-def _figure(
-    pictures: Pictures, filled: Pictures, floor: Pictures, region: Tensor, columns: int = 12
-) -> list[list[Pictures]]:
-    """Rows: original, hidden, filled (inside the original), the tokenizer's reconstruction."""
-    hidden = region[:columns, 0].bool().numpy()[..., None]
-    shown = pictures[:columns]
-    rows = [shown, np.where(hidden, np.uint8(127), shown), np.where(hidden, filled[:columns], shown), floor[:columns]]
-    return [list(row) for row in rows]
+    hidden = region[:, 0].bool().numpy()[..., None]
+    covered, inside = np.where(hidden, np.uint8(127), pictures), np.where(hidden, filled, pictures)
+    return result, [pictures, covered, inside, to_pictures(candidates["tokenizer"])]
 
 
 def _fill(bundle: Bundle, pictures: Pictures, captions: list[str], masks: Flags) -> Pictures:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gptface_core.bundle import Bundle
 from gptface_core.errors import InputError
+from gptface_core.evaluation.calibration import calibration, confusion
 from gptface_core.evaluation.context import Context
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.intervals import wilson
@@ -71,11 +72,14 @@ def match_scores(bundle: Bundle, codes: Tensor, captions: list[str]) -> dict[str
 
 
 def pairwise(bundle: Bundle, codes: Tensor, true: list[str], other: list[str], against: str) -> dict[str, Any]:
-    """Accuracy with Wilson's interval; beside it what the head and the similarity reach alone."""
+    """Accuracy with Wilson's interval; beside it what the head and the similarity reach alone, and whether s_1 of all
+    pairs is calibrated."""
     a, b = match_scores(bundle, codes, true), match_scores(bundle, codes, other)
     won = {name: (a[name] > b[name]) + 0.5 * (a[name] == b[name]) for name in a}
     wins = {name: float(rows.sum()) for name, rows in won.items()}
     low, high = wilson(wins["match"], len(true))
+    matched = np.repeat([True, False], len(true))
+    probability = 1 / (1 + np.exp(-np.concatenate([a["match"], b["match"]])))
     return {
         "value": wins["match"] / len(true),
         "low": low,
@@ -85,5 +89,11 @@ def pairwise(bundle: Bundle, codes: Tensor, true: list[str], other: list[str], a
         "against": against,
         "head_alone": wins["head"] / len(true),
         "similarity_alone": wins["similarity"] / len(true),
+        "calibration": calibration(probability, matched),
+        **confusion(_named(matched), _named(probability > 0.5)),
         "per_row": won["match"].tolist(),
     }
+
+
+def _named(matched: npt.NDArray[np.bool_]) -> npt.NDArray[np.str_]:
+    return np.where(matched, "true caption", "other caption")

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gptface_core.bundle import Bundle
 from gptface_core.errors import InputError
+from gptface_core.evaluation.calibration import confusion
 from gptface_core.evaluation.context import Context
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.intervals import percentiles
@@ -86,7 +87,8 @@ def probe(
 
     train_labels, test_labels = np.asarray(labels[0]), np.asarray(labels[1])
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=200))
-    right = classifier.fit(features[0], train_labels).predict(features[1]) == test_labels
+    said = classifier.fit(features[0], train_labels).predict(features[1])
+    right = said == test_labels
     value = balanced_accuracy(right, test_labels)
     draws = []
     for _ in range(300):
@@ -100,6 +102,7 @@ def probe(
         "high": high,
         "chance": 1 / len(counts),
         "rows": float(len(right)),
+        **confusion(test_labels, said),
         "per_row": (right * len(right) / (len(counts) * counts[kinds])).tolist(),
     }
 

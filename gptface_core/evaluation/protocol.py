@@ -7,18 +7,20 @@ for test once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from gptface_core.bundle import Bundle
 from gptface_core.configuration import GPTFaceConfig
 from gptface_core.datasets import FaceSet
+from gptface_core.datasets.twins import fingerprints, leaks
 from gptface_core.errors import InputError
 from gptface_core.evaluation.encoders import FaceEncoder, ModelEncoder, cached_features
 from gptface_core.evaluation.figure import Figure
@@ -162,12 +164,28 @@ def measure(
     fine_tuning: FineTuning | None = None,
     folder: Path | None = None,
     seed: int = 0,
+    parts: Mapping[str, npt.NDArray[np.bool_]] | None = None,
 ) -> list[Figure]:
-    """Figures of a model on a framed set: frozen probes, and fine-tuned where a budget is given."""
+    """Figures of a model on a framed set: frozen probes, and fine-tuned where a budget is given.
+
+    `folder` keeps features; `parts` are test rows to be scored by themselves as well. Raises InputError for an empty
+    split, or a person in two splits.
+    """
     encoder = ModelEncoder("GPTFace", bundle.model, bundle.image, folder)
     attempts = probes(problem, encoder, faces, fractions, seeds, folder)
     if fine_tuning is not None:
         config = bundle.model.config
         attempts.append(tuned(problem, config, bundle.model, bundle.image, faces, fine_tuning, seeds=seeds))
     test = faces.part("test")
-    return [figure for attempt in attempts for figure in figures(problem, test, attempt, seed=seed)]
+    return [figure for attempt in attempts for figure in figures(problem, test, attempt, parts, seed)]
+
+
+def without_look_alikes(source: FaceSet, test: FaceSet, folder: Path | None) -> dict[str, npt.NDArray[np.bool_]]:
+    """The rows of `test` without a look-alike in training, as a part of that name, where some have one.
+
+    `source` is the set as it is stored, before framing.
+    """
+    prints = {split: fingerprints(source.part(split), folder) for split in ("train", "test")}
+    leaked = leaks(prints["train"], prints["test"])
+    rows = np.array([f"{source.name}/{item.id}" not in leaked for item in test.items])
+    return {} if rows.all() else {"without_look_alikes": rows}

@@ -20,6 +20,7 @@ from gptface_core.evaluation.attribute_classifier import Answers
 from gptface_core.evaluation.claims import read_claims
 from gptface_core.evaluation.context import Context, NotMeasuredError
 from gptface_core.evaluation.figure import Figure
+from gptface_core.evaluation.kept import Arrays
 from gptface_core.evaluation.registry import Benchmark
 from gptface_core.evaluation.statistics import difference
 from gptface_core.generating import DEFAULT_SAMPLING
@@ -44,8 +45,8 @@ def run(context: Context) -> list[Figure]:
         )
     captions = [prompts[row] for row in rows]
     made = {
-        "guided": generate_each(context.bundle, captions, DEFAULT_SAMPLING, context.seed),
-        "unguided": generate_each(context.bundle, captions, replace(DEFAULT_SAMPLING, guidance=None), context.seed),
+        "guided": _generated(context, "guided", captions, DEFAULT_SAMPLING),
+        "unguided": _generated(context, "unguided", captions, replace(DEFAULT_SAMPLING, guidance=None)),
         "tokenizer": context.bundle.decode(split.codes[rows]),
     }
     sheet = [[each[number] for each in made.values()] for number in range(min(_SHOWN, len(rows)))]
@@ -53,13 +54,21 @@ def run(context: Context) -> list[Figure]:
     return _figures(context, [read_claims(caption) for caption in captions], made)
 
 
-def generate_each(bundle: Bundle, captions: list[str], config: SamplingConfig, seed: int) -> Pictures:
-    """One face (P, P, 3) for each caption; each has a generator of its own."""
+def _generated(context: Context, way: str, captions: list[str], config: SamplingConfig) -> Pictures:
+    def chunk(rows: slice) -> Arrays:
+        seeds = [1000 * context.seed + row for row in range(rows.start, rows.stop)]
+        return {"pictures": generate_each(context.bundle, captions[rows], config, seeds)}
+
+    return context.in_chunks(way, len(captions), chunk)["pictures"]
+
+
+def generate_each(bundle: Bundle, captions: list[str], config: SamplingConfig, seeds: list[int]) -> Pictures:
+    """One face (P, P, 3) for each caption and its seed."""
     parts = []
     for rows in batches(len(captions), 32):
         text = bundle.text_ids(captions[rows])
         image = torch.full((len(text), bundle.model.config.image_slots), MASK_I)
-        generators = [torch.Generator().manual_seed(1000 * seed + row) for row in range(rows.start, rows.stop)]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds[rows]]
         canvas = Canvas(bundle.model, text, image, fills_image=True)
         parts.append(bundle.decode(fill(canvas, image == MASK_I, config, generators)))
     return np.concatenate(parts)
@@ -89,4 +98,6 @@ def _by_attribute(claims: list[Claims], answers: Answers, name: str) -> float | 
     return float(np.mean(right)) if right else None
 
 
-BENCHMARK = Benchmark("text_to_face", ("full",), run, needs=("labels", "classifier"))
+BENCHMARK = Benchmark(
+    "text_to_face", ("full",), run, needs=("labels", "classifier"), options=("faces", "classifier_steps")
+)

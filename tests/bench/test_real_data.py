@@ -18,7 +18,7 @@ from gptface_core.bundle import load_bundle
 from gptface_core.datasets import FaceSet
 from gptface_core.datasets.fer2013 import load_fer2013
 from gptface_core.errors import InputError
-from gptface_core.evaluation import expression
+from gptface_core.evaluation.protocol import measure
 from gptface_core.evaluation.supervised import expression_problem
 from gptface_core.training import train as train_gptface
 from tests.gptface_core.micro import micro_preset, write_corpus
@@ -144,7 +144,8 @@ def test_a_trained_model_is_probed_and_fine_tuned_beside_its_untrained_twin(
     network = document["parts"]["fer2013:random"]["figures"][0]["details"]["network"]
     assert network == "random transformer, the model's image tokenizer"
 
-    figures = expression.run(load_bundle(tmp_path / "model"), fer, fractions=(0.1, 1.0), seeds=(0, 1))
+    bundle = load_bundle(tmp_path / "model")
+    figures = measure(expression_problem(fer), bundle, fer, fractions=(0.1, 1.0), seeds=(0, 1))
     assert [figure.metric for figure in figures][::2] == ["probe_10pct_accuracy", "probe_accuracy"]
     written = document["parts"]["fer2013:model"]["figures"][0]["value"]
     assert figures[2].value == written, "the same code, the same number"

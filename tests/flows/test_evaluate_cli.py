@@ -76,7 +76,7 @@ def test_what_is_measured_while_tuning_is_no_result_of_the_model(
     rows: list[object] = []
     monkeypatch.setattr(shard, "resolve_release", lambda *_: 1)
     monkeypatch.setattr(model, "resolve_model", lambda *_: tmp_path / "m")
-    monkeypatch.setattr(model, "evaluate", lambda *_: (MEASURED, {}))
+    monkeypatch.setattr(model, "evaluate", lambda *_: model.Evaluated(MEASURED, {}))
     monkeypatch.setattr(model, "register_evaluation", lambda *arguments: rows.append(arguments))
     with WorkerPool() as pool:
         summary = pipeline.evaluate(EvaluateConfig(str(tmp_path), split=split), LocalRunner(pool))

@@ -46,6 +46,20 @@ def test_figures_stand_beside_their_baselines(tmp_path: Path) -> None:
     assert report.evaluated
 
 
+def test_figures_stand_by_benchmark_in_the_order_they_were_measured(tmp_path: Path) -> None:
+    folder = _model(tmp_path / "demo")
+    (folder / "evaluation").mkdir()
+    names = (("retrieval", "r_at_1"), ("retrieval", "r_at_10"), ("attribute_classifier", "accuracy_beard"))
+    measured = [{"benchmark": benchmark, "metric": metric, "details": {}} for benchmark, metric in names]
+    (folder / "evaluation" / "evaluation.json").write_text(json.dumps({"figures": measured}))
+    rows = [Metric(f"{benchmark}_{metric}", 0.5, 0.4) for benchmark, metric in reversed(names)]
+    assert [(f.group, f.label, f.beside) for f in read_model(folder, rows).figures] == [
+        ("Retrieval", "R at 1", "baseline 0.40"),
+        ("Retrieval", "R at 10", "baseline 0.40"),
+        ("Attribute classifier", "Accuracy beard", "most frequent class 0.40"),
+    ]
+
+
 def test_interval_that_holds_chance_is_no_success(tmp_path: Path) -> None:
     report = read_model(_model(tmp_path / "demo"), [Metric("itm_accuracy", 0.52, 0.5, 0.48, 0.56, 500)])
     assert report.headline[0].good is False

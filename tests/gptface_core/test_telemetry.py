@@ -99,8 +99,11 @@ def test_the_logs_of_training_lie_where_a_takedown_looks_for_them(micro: Micro, 
     shutil.copytree(micro.model_dir, tmp_path / "models" / "m")
     logs = list((tmp_path / "models" / "m" / "tensorboard").rglob("events*"))
     assert len(logs) == 4
+    kept = tmp_path / "models" / "m" / "evaluation" / "kept" / "test" / "editing"
+    kept.mkdir(parents=True)
+    (kept / "beard-guided-00000.npz").write_bytes(b"the first edited faces")
     erase_from_models(Layout(tmp_path), Removal(), ["m"])
-    assert not [path for path in logs if path.exists()]
+    assert not [path for path in logs if path.exists()] and not kept.parents[1].exists()
 
 
 def test_a_takedown_finds_trainings_that_are_not_finished(micro: Micro, tmp_path: Path) -> None:

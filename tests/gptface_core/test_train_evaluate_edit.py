@@ -79,7 +79,11 @@ def test_evaluation_puts_each_figure_beside_its_baseline(micro: Micro, tmp_path:
     for metric in metrics.values():
         assert metric["low"] <= metric["value"] <= metric["high"]
     assert metrics["itm_accuracy"]["chance"] == 0.5
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"inpaintings.png", "edits.png"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "inpaintings.png",
+        "inpaintings_extremes.png",
+        "edits.png",
+    }
 
 
 def test_evaluation_without_labels_says_what_it_left_out(micro: Micro, tmp_path: Path) -> None:

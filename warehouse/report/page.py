@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from warehouse.report.balance import Balance
@@ -22,6 +22,9 @@ from warehouse.report.data import CorpusReport
 from warehouse.report.dropped import DroppedReason
 from warehouse.report.gallery import Face
 from warehouse.report.spread import Spread
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 # Shown on the page as ready to run; a test runs them.
 EXAMPLE_QUERIES = (
@@ -41,6 +44,32 @@ class Figure:
     beside: str = ""  # chance level or baseline
     note: str = ""  # interval, number of samples
     good: bool | None = None  # better than what is beside it; None where nothing is compared
+    group: str = ""  # the benchmark, where it has several figures
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often things of one class (rows) were called which (columns)."""
+
+    title: str
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """Of one group; `share` is empty where it has too few samples."""
+
+    name: str
+    share: str
+    note: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    title: str
+    rows: tuple[Subgroup, ...]
 
 
 @dataclass(frozen=True)
@@ -60,11 +89,14 @@ class ModelReport:
     headline: tuple[Figure, ...] = ()  # also on top of the page
     figures: tuple[Figure, ...] = ()
     charts: tuple[Chart, ...] = ()
+    calibration: tuple[Chart, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+    subgroups: tuple[Subgroups, ...] = ()
     pictures: tuple[Picture, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     evaluated: bool = False
-    left_out: tuple[tuple[str, str], ...] = ()  # figure that was not measured, why
+    left_out: tuple[tuple[str, str], ...] = ()  # what was not measured (several names in one), why
 
 
 @dataclass(frozen=True)
@@ -85,24 +117,7 @@ def render_page(
     more: More | None = None,
 ) -> str:
     """The report as HTML. Deterministic: the same arguments give the same text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "duration": _duration,
-        "count": lambda value: f"{value:,}",
-        "percent": percent,
-        "pretty": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
-        "size": _size,
-        "web_link": web_link,
-        "words": lambda name: str(name).replace("_", " "),
-    }
+    environment = _environment(autoescape=True)
     histograms = (*corpus.histograms, *(more.spread.histograms if more else ()))
     charts = [chart for h in histograms if (chart := histogram_chart(h)) is not None]
     at = shlex.quote(str(root))
@@ -117,6 +132,33 @@ def render_page(
         root=at,
         queries=[shlex.quote(query) for query in EXAMPLE_QUERIES],
     )
+
+
+def render_model_card(**told: Any) -> str:
+    """The model card as Markdown: the arguments are those of the template model.md.j2."""
+    return _environment(autoescape=False).get_template("model.md.j2").render(**told)
+
+
+def _environment(autoescape: bool) -> Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "duration": _duration,
+        "count": lambda value: f"{value:,}",
+        "percent": percent,
+        "pretty": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
+        "size": _size,
+        "web_link": web_link,
+        "words": lambda name: str(name).replace("_", " "),
+    }
+    return environment
 
 
 def write_page(path: Path, html: str) -> Path:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gptface_core.editing import EditResult
-from gptface_core.evaluation import captioning, editing, itm_attributes, retrieval, text_to_face, unmask
+from gptface_core.evaluation import captioning, editing, edits, itm_attributes, probe, retrieval, text_to_face, unmask
 from gptface_core.evaluation.claims import read_claims
 from gptface_core.evaluation.context import Options
 from gptface_core.evaluation.occluders import KINDS, occlude
@@ -52,6 +51,11 @@ def test_the_matching_head_ranks_what_similarity_found(
         assert found.tolist() == sorted(found, key=lambda row: -odds[row]), "the head's order among them"
 
 
+def edits_of(answers: dict[str, np.ndarray], identity: float = np.nan) -> edits.Edits:
+    zeros, none = np.zeros(4), np.zeros((0, 8, 8, 3), np.uint8)
+    return edits.Edits(answers, zeros, zeros, zeros, np.full(4, identity), none)
+
+
 def test_faces_that_lack_the_attribute_are_edited_and_a_found_attribute_is_a_success(
     drawn: Drawn, tmp_path: Path
 ) -> None:
@@ -61,10 +65,9 @@ def test_faces_that_lack_the_attribute_are_edited_and_a_found_attribute_is_a_suc
     assert faces.rows and all(label["beard"] is True for label in faces.labels)
     assert faces.rows == editing.chosen_faces(context, task, "test").rows
     beard, others = np.array([False] * 3 + [True]), np.array([True] * 4)
-    result = editing.Edited([], {"beard": beard, "smiling": others})
-    plain = editing.Edited([], {"beard": ~beard, "smiling": others})
-    before = {"beard": np.array([True] * 4), "smiling": others}
-    guided, unguided = editing._successes(context, task, faces.first(4), before, {"guided": result, "unguided": plain})
+    result, plain = (edits_of({"beard": said, "smiling": others}) for said in (beard, ~beard))
+    before, first = {"beard": np.array([True] * 4), "smiling": others}, faces.rows_of(slice(4))
+    guided, unguided = editing._successes(context, task, first, before, {"guided": result, "unguided": plain})
     assert (guided.metric, guided.value, unguided.metric, unguided.value) == (
         *("success_beard", 0.75),
         *("success_beard_unguided", 0.25),
@@ -76,8 +79,8 @@ def test_faces_that_lack_the_attribute_are_edited_and_a_found_attribute_is_a_suc
 def test_captions_do_not_depend_on_their_company(drawn: Drawn, tmp_path: Path) -> None:
     context = drawn.context(tmp_path)
     codes, lengths, config = context.test.codes[:3], np.array([4, 9, 6]), SamplingConfig(steps=3)
-    together = captioning.write(context.bundle, codes, lengths, config, 0)
-    assert captioning.write(context.bundle, codes[:1], lengths[:1], config, 0) == together[:1]
+    together = captioning.write(context.bundle, codes, lengths, config, [0, 1, 2])
+    assert captioning.write(context.bundle, codes[:1], lengths[:1], config, [0]) == together[:1]
     for text, length in zip(together, lengths, strict=True):
         assert 1 <= len(context.bundle.text.encode(text)) <= length
 
@@ -133,8 +136,8 @@ def test_generated_faces_are_judged_by_what_their_captions_name() -> None:
 def test_a_face_is_generated_from_its_own_caption_and_seed(drawn: Drawn, tmp_path: Path) -> None:
     bundle, config = drawn.context(tmp_path).bundle, SamplingConfig(steps=2)
     captions = ["a person with red hair", "a serious person with a full beard and eyeglasses"]
-    made = text_to_face.generate_each(bundle, captions, config, 0)
-    assert np.array_equal(text_to_face.generate_each(bundle, captions[:1], config, 0)[0], made[0])
+    made = text_to_face.generate_each(bundle, captions, config, [0, 1])
+    assert np.array_equal(text_to_face.generate_each(bundle, captions[1:], config, [1])[0], made[1])
     assert not np.array_equal(made[0], made[1])
 
 
@@ -142,15 +145,29 @@ def test_a_face_is_generated_from_its_own_caption_and_seed(drawn: Drawn, tmp_pat
 def test_identity_is_compared_where_a_recogniser_is_named(drawn: Drawn, tmp_path: Path, test_models: Path) -> None:
     options = Options(faces=20, classifier_steps=2, face_models=str(test_models / "insightface"), pack="test_sc")
     context, task = drawn.context(tmp_path, options), editing.TASKS[0]
-    faces = editing.chosen_faces(context, task, "test").first(4)
-    noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
-    empty = np.zeros((64, 64), bool)
-
-    def unchanged(pictures: list[np.ndarray]) -> editing.Edited:
-        return editing.Edited([EditResult([p], [p], empty, empty, [], []) for p in pictures], {})
-
-    made = {"guided": unchanged(faces.crops), "unguided": unchanged(list(noise))}
-    kept, lost = editing._Identity(context).figures(task, faces, made)
-    assert kept.metric == "identity_cosine_smiling" and kept.value == pytest.approx(1, abs=1e-4)
-    assert lost.value < 0.6 and kept.baseline is not None and kept.baseline < 1
+    faces, embed = editing.chosen_faces(context, task, "test").rows_of(slice(4)), editing._embed(context)
+    noise = list(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3)).astype(np.uint8))
+    same, other = (float(edits._cosine(faces, pictures, embed).mean()) for pictures in (faces.crops, noise))
+    assert same == pytest.approx(1, abs=1e-4) and other < 0.6
+    made = {"guided": edits_of({}, same), "unguided": edits_of({}, other)}
+    kept, lost = editing._identities(context, task, faces, made, embed)
+    assert kept.metric == "identity_cosine_smiling" and (kept.value, lost.value) == pytest.approx((same, other))
+    assert kept.baseline is not None and kept.baseline < 1
     assert "editing identity" not in context.left_out
+
+
+def test_shuffled_labels_leave_the_probe_at_chance(drawn: Drawn, tmp_path: Path) -> None:
+    """The same network and faces: what it reads is theirs, not the protocol's."""
+    found = {}
+    for shuffled in (False, True):
+        context = drawn.context(tmp_path)
+        assert context.truth is not None
+        if shuffled:
+            order = np.random.default_rng(5).permutation(len(context.truth))
+            labels = list(context.truth.values())
+            context.truth = {row_id: labels[place] for row_id, place in zip(context.truth, order, strict=True)}
+        (found[shuffled],) = probe.run(context)
+    chance = found[True].baseline
+    assert chance is not None and found[False].low is not None and found[True].low is not None
+    assert found[False].low > chance + 0.05, "there is something to read"
+    assert found[True].high is not None and found[True].low <= chance <= found[True].high
