@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crawler.errors import InputError
-from warehouse.schema import host_names, keyed_id, masked_look
+from warehouse.schema import GONE_LINK, host_names, keyed_id, masked_look, without_addresses
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,16 +64,31 @@ class Tombstones:
         return phash is not None and any((int(phash, 16) ^ look).bit_count() <= bits for look, bits in self.looks)
 
     def allowed(self, found: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows of a batch (crawler.rows.FOUND) whose page and picture were not taken down."""
+        """The rows of a batch (crawler.rows.FOUND) whose page and picture were not taken down, and in their captions no
+        address that was."""
         import pyarrow as pa
 
         if not (self.addresses or self.hosts):
             return found
         columns = (found.column("page_url").to_pylist(), found.column("image_url").to_pylist())
         barred = {url: self.bars_address(url) for urls in columns for url in set(urls)}
-        return found.filter(
-            pa.array([not (barred[page] or barred[image]) for page, image in zip(*columns, strict=True)])
+        return self._told(
+            found.filter(pa.array([not (barred[page] or barred[image]) for page, image in zip(*columns, strict=True)]))
         )
+
+    def _told(self, found: pa.RecordBatch) -> pa.RecordBatch:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        column = found.column("captions")
+        texts = pc.struct_field(pc.list_flatten(column), "text")
+        if not pc.any(pc.match_substring(texts, "://")).as_py():
+            return found
+        rows = [
+            [{**each, "text": without_addresses(each["text"], self.bars_address, GONE_LINK)} for each in captions]
+            for captions in column.to_pylist()
+        ]
+        return found.set_column(found.schema.get_field_index("captions"), "captions", pa.array(rows, column.type))
 
 
 def load_tombstones(path: Path | str) -> Tombstones:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def select(con: duckdb.DuckDBPyConnection, root: Path, request: Request, has_lak
         host_ids=frozenset(content_id(host) for host in {*request.hosts, *_texts(con, "FROM hosts_asked")}),
         folder_ids=frozenset(content_id(name) for name in _folders(root, request)),
     )
+    removal = replace(removal, row_ids=removal.row_ids | (_captioned(con, removal) if has_lake else frozenset()))
     return Selection(
         removal=removal,
         phashes=frozenset(look.phash for look in request.looks)
@@ -220,6 +221,13 @@ def _folders(root: Path, request: Request) -> list[str]:
         if hosts.scrubbed(names) != names:
             found.add(units.relative_to(root / "raw").parts[0])
     return sorted(found)
+
+
+def _captioned(con: duckdb.DuckDBPyConnection, removal: Removal) -> frozenset[str]:
+    """Kept pairs, of any release, whose chosen caption names an address that goes. Links are taken out of captions, so
+    these are of releases made by versions that missed some: they go along, with their samples wherever these lie."""
+    found = con.execute("SELECT DISTINCT row_id, caption FROM history.corpus WHERE contains(caption, '://')").fetchall()
+    return frozenset(row_id for row_id, caption in found if removal.scrubbed(caption) != caption)
 
 
 def _near(con: duckdb.DuckDBPyConnection, bits: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 from flows.steps import erase_derived, erase_files
 from flows.steps.layout import Layout
 from warehouse.removal import Removal
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,16 +86,10 @@ def _purge(layout: Layout, job: Job) -> None:
     purge(layout.root)
 
 
-def _erase_reports(layout: Layout, job: Job) -> None:
-    """Pages and pictures go first; then they are written again from what is left."""
-    from flows.steps.report import write_report
-    from warehouse.errors import InputError
+def _renew_reports(layout: Layout, job: Job) -> None:
+    from flows.steps.renew_reports import renew_reports
 
-    if erase_derived.erase_reports(layout):
-        try:
-            write_report(layout.root)
-        except InputError as error:  # nothing is left to report on
-            logger.warning("no report could be written: %s", error)
+    renew_reports(layout)
 
 
 PHASES: tuple[tuple[str, Callable[[Layout, Job], None]], ...] = (
@@ -109,5 +100,5 @@ PHASES: tuple[tuple[str, Callable[[Layout, Job], None]], ...] = (
     ("models", _erase_from_models),
     ("texts", _erase_texts),
     ("purge", _purge),
-    ("report", _erase_reports),
+    ("report", _renew_reports),
 )
