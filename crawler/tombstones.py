@@ -34,10 +34,11 @@ class Tombstones:
     hosts: frozenset[str] = frozenset()
     pictures: frozenset[str] = frozenset()
     looks: tuple[tuple[int, int], ...] = ()
+    faces: tuple[tuple[int, int], ...] = ()
     _known_hosts: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
 
     def __bool__(self) -> bool:
-        return bool(self.addresses or self.hosts or self.pictures or self.looks)
+        return bool(self.addresses or self.hosts or self.pictures or self.looks or self.faces)
 
     def bars_address(self, url: str) -> bool:
         """Whether this address, the page it lies on (without fragment) or its host was taken down."""
@@ -61,7 +62,11 @@ class Tombstones:
 
     def bars_look(self, phash: str | None) -> bool:
         """Whether a perceptual hash (16 hex digits) lies near one that was taken down."""
-        return phash is not None and any((int(phash, 16) ^ look).bit_count() <= bits for look, bits in self.looks)
+        return _is_near(phash, self.looks)
+
+    def bars_face(self, phash: str | None) -> bool:
+        """The same for the hash of a picture's largest face."""
+        return _is_near(phash, self.faces)
 
     def allowed(self, found: pa.RecordBatch) -> pa.RecordBatch:
         """The rows of a batch (crawler.rows.FOUND) whose page and picture were not taken down, and in their captions no
@@ -109,14 +114,18 @@ def load_tombstones(path: Path | str) -> Tombstones:
 def of_rows(key: bytes, rows: Iterable[tuple[str, str, int | None]]) -> Tombstones:
     """Tombstones from `(kind, hash, bits)`; kinds that no crawl needs are passed over."""
     by_kind: dict[str, set[str]] = {}
-    looks = []
+    hashes: dict[str, list[tuple[int, int]]] = {"look": [], "face": []}
     for kind, value, bits in rows:
-        if kind == "look":
-            looks.append((int(masked_look(key, value[:16], value[16:]), 16), int(bits or 0)))
+        if kind in hashes:
+            hashes[kind].append((int(masked_look(key, value[:16], value[16:]), 16), int(bits or 0)))
         else:
             by_kind.setdefault(kind, set()).add(value)
     addresses, hosts, pictures = (frozenset(by_kind.get(kind, ())) for kind in ("address", "host", "picture"))
-    return Tombstones(key, addresses, hosts, pictures, tuple(looks))
+    return Tombstones(key, addresses, hosts, pictures, tuple(hashes["look"]), tuple(hashes["face"]))
+
+
+def _is_near(phash: str | None, stones: tuple[tuple[int, int], ...]) -> bool:
+    return phash is not None and any((int(phash, 16) ^ value).bit_count() <= bits for value, bits in stones)
 
 
 def _authority(url: str) -> str:

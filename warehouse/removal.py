@@ -16,8 +16,8 @@ HOST = r"^https?://[^/?#]+"  # scheme and authority of an address
 GONE = "[taken down]"
 # Columns of free text that may name an address: cleared of it where the row stays. Captions get another link for it,
 # which cleaning takes out of them as it did the first: what was chosen from them stays the same.
-CAPTIONS = frozenset({"text", "caption"})
-TEXTS = CAPTIONS | {"evidence", "error", "final_url", "robots_txt", "tdmrep_json", "warning", "unit", "source"}
+CAPTION_TEXTS = frozenset({"text", "caption"})
+TEXTS = CAPTION_TEXTS | {"evidence", "error", "final_url", "robots_txt", "tdmrep_json", "warning", "unit", "source"}
 TEXTS |= {"config", "inputs", "result"}
 
 
@@ -39,6 +39,10 @@ class Removal:
     def from_dict(cls, values: Mapping[str, Iterable[str]]) -> Removal:
         return cls(**{name: frozenset(values[name]) for name in cls.__dataclass_fields__})
 
+    def is_within(self, other: Removal) -> bool:
+        """Whether `other` names all that this one does."""
+        return all(getattr(self, name) <= getattr(other, name) for name in self.__dataclass_fields__)
+
     def has_host(self, authority: str) -> bool:
         """Whether the host `scheme://name[:port]` goes."""
         return bool(self.host_ids) and any(content_id(name) in self.host_ids for name in host_names(authority))
@@ -52,7 +56,7 @@ class Removal:
 
     def scrubbed(self, text: str, column: str = "") -> str:
         """`text` (of this column) without the addresses that go; the same object where there is none."""
-        return without_addresses(text, self.has_address, GONE_LINK if column in CAPTIONS else GONE)
+        return without_addresses(text, self.has_address, GONE_LINK if column in CAPTION_TEXTS else GONE)
 
     def scrubbed_ids(self, text: str) -> str:
         """`text` without the ids that go."""

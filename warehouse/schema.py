@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import re
 from collections.abc import Callable
 from enum import StrEnum
@@ -194,8 +195,8 @@ def without_addresses(text: str, goes: Callable[[str], bool], by: str) -> str:
 
 def _gone_length(found: str, goes: Callable[[str], bool]) -> int:
     """How much of what looks like an address is one that `goes` (text often runs on behind it); 0 if none."""
-    ends = [mark.start() for mark in _MAY_END.finditer(found)]
-    for end in (*ends[:_MAX_ENDS], len(found)):
+    ends = (mark.start() for mark in itertools.islice(_MAY_END.finditer(found), _MAX_ENDS))
+    for end in (*ends, len(found)):
         while end:
             if goes(found[:end]):
                 return end
@@ -484,6 +485,7 @@ TAKEDOWNS = _schema(
 )
 
 # What must not come back, as keyed hashes (keyed_id; the key is a file beside the catalogue). Kinds: address, host,
-# picture (sha256), sample (row_id, under the key of the shards' readers); and look, a perceptual hash XORed with a pad
-# that the key gives: finding near pictures needs the hash itself. `bits`: how near counts.
+# picture (sha256), sample (row_id, under the key of the shards' readers); and look and face, perceptual hashes of a
+# whole picture and of its largest face, XORed with a pad that the key gives: finding near pictures needs the hash
+# itself. `bits`: how near counts.
 TOMBSTONES = _schema(("takedown_id", _S), ("kind", _S), ("hash", _S), ("bits", _I32, True))

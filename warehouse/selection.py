@@ -52,6 +52,7 @@ class Selection:
 
     removal: Removal
     phashes: frozenset[str] = frozenset()  # of the pictures that were found by their looks
+    face_phashes: frozenset[str] = frozenset()  # of the largest faces of these
     picture_ids: frozenset[str] = (
         frozenset()
     )  # asked for, by themselves or by an address; `removal` may take more along
@@ -94,6 +95,8 @@ def select(con: duckdb.DuckDBPyConnection, root: Path, request: Request, has_lak
         removal=removal,
         phashes=frozenset(look.phash for look in request.looks)
         | _texts(con, "SELECT phash FROM seen_pictures WHERE image_id IN (FROM like_images)"),
+        face_phashes=frozenset(look.face_phash for look in request.looks if look.face_phash)
+        | _texts(con, "SELECT face_phash FROM seen_faces WHERE face_index = 0 AND image_id IN (FROM like_images)"),
         picture_ids=_texts(con, "FROM hit_images") | frozenset(request.sha256s),
         addresses=addresses,
         near_duplicates=_near(con, request.near.whole_bits),
