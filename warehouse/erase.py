@@ -159,10 +159,8 @@ def _recount(con: duckdb.DuckDBPyConnection) -> None:
 
 def _record(con: duckdb.DuckDBPyConnection, audit: Mapping[str, Any], stones: list[tombstones.Tombstone]) -> None:
     if not count(con, f"SELECT count(*) FROM takedowns WHERE takedown_id = {lake.quoted(audit['takedown_id'])}"):
-        names = tables.columns("takedowns")
-        places = ", ".join("?" for _ in names)
-        values = [audit[name] for name in names]
-        con.execute(f"INSERT INTO takedowns ({', '.join(names)}) VALUES ({places})", values)
+        values = ", ".join(f'? AS "{name}"' for name in tables.columns("takedowns"))
+        con.execute(f"INSERT INTO takedowns BY NAME SELECT {values}", [audit[n] for n in tables.columns("takedowns")])
     add_stones(con, str(audit["takedown_id"]), stones)
 
 
