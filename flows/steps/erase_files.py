@@ -150,7 +150,7 @@ def _cleaned(table: pa.Table, names: list[str], removal: Removal) -> tuple[pa.Ta
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    gone = pa.chunked_array([pa.array([False] * table.num_rows)])
+    gone = pa.chunked_array([pa.array([False] * table.num_rows, pa.bool_())])
     for name in _IDS.keys() & set(names):
         wanted = pa.array(sorted(getattr(removal, _IDS[name])), pa.string())
         gone = pc.or_(gone, pc.is_in(table[name].cast(pa.string()), value_set=wanted))

@@ -155,6 +155,14 @@ def test_a_removal_survives_its_journal() -> None:
     assert Removal.from_dict(found.as_dict()) == found
 
 
+def test_a_table_without_rows_loses_nothing(tmp_path: Path) -> None:
+    schema = pa.schema([("row_id", pa.string()), ("image_id", pa.string()), ("error", pa.string())])
+    path = tmp_path / "empty.parquet"
+    pq.write_table(schema.empty_table(), path)
+    assert pq.read_metadata(path).num_row_groups == 1, "with a row group that is empty"
+    assert scrub_table(path, removal("http://h/a.jpg")) == 0
+
+
 def test_captions_name_another_link_in_its_place_in_parts_and_in_what_was_extracted(tmp_path: Path) -> None:
     from crawler.rows import CAPTION
     from warehouse.schema import CAPTIONS, GONE_LINK
