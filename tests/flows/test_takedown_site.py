@@ -108,9 +108,12 @@ def test_an_address_goes_from_captions_and_what_was_chosen_from_them_stays(root:
     assert residue(root, [url.encode()]) == {}
     assert kept(root, 1) == {name: before[name] for name in ("named", "other")}, "a kept caption takes its sample along"
     assert not again(site, root).is_new, "what was cleared in the lake and in the crawl is no news"
+    site.put("fresh", 6)
+    site.pages["/"]["fresh"] = "An older man with a hat"  # so that the page is read again
     summary = again(site, root, refresh=True)
     assert residue(root, [url.encode()]) == {}, "the page still names it"
-    assert kept(root) == {"glued": f"{CAPTION} today", **{name: before[name] for name in ("named", "other")}}
+    left = {**before, "glued": f"{CAPTION} today", "fresh": "An older man with a hat"}
+    assert kept(root) == {name: left[name] for name in ("fresh", "glued", "named", "other")}
     assert summary.release == 2
 
 
