@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 import warehouse
 from flows.cli.app import app
 from flows.steps.card import write_card
-from flows.steps.pipeline import BuildSummary
 from flows.steps.rebuild import rebuild
 from flows.steps.rebuild_crawl import RebuildConfig
 from flows.steps.report import write_report
@@ -70,10 +69,6 @@ def root(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "root"))
 
 
-def again(site: Site, root: Path, **settings: Any) -> BuildSummary:
-    return run(site, root, **settings)
-
-
 def do(root: Path, **what: Any) -> None:
     take_down(TakedownConfig(str(root), **what), InlineRunner())
 
@@ -107,10 +102,10 @@ def test_an_address_goes_from_captions_and_what_was_chosen_from_them_stays(root:
     do(root, urls=(url,))
     assert residue(root, [url.encode()]) == {}
     assert kept(root, 1) == {name: before[name] for name in ("named", "other")}, "a kept caption takes its sample along"
-    assert not again(site, root).is_new, "what was cleared in the lake and in the crawl is no news"
+    assert not run(site, root).is_new, "what was cleared in the lake and in the crawl is no news"
     site.put("fresh", 6)
     site.pages["/"]["fresh"] = "An older man with a hat"  # so that the page is read again
-    summary = again(site, root, refresh=True)
+    summary = run(site, root, refresh=True)
     assert residue(root, [url.encode()]) == {}, "the page still names it"
     left = {**before, "glued": f"{CAPTION} today", "fresh": "An older man with a hat"}
     assert kept(root) == {name: left[name] for name in ("fresh", "glued", "named", "other")}
@@ -148,20 +143,19 @@ def test_cropped_copies_stay_away_from_crawls_and_rebuilds(root: Path, site: Sit
     put(site, "copy", copy)
     site.put("fresh", 6)
     site.pages["/"]["fresh"] = CAPTION
-    again(site, root, refresh=True)
+    run(site, root, refresh=True)
     assert "fresh" in kept(root) and "copy" not in kept(root)
     assert residue(root, [b"copy.jpg", *chunks_of(copy)]) == {}
     assert keeper(root)(copy), "from now on it is dropped before it is written"
 
     del site.pages["/"]["gone"]
     origin, new = tmp_path / "origin", tmp_path / "new"
-    again(site, origin)
+    run(site, origin)
     assert "copy" in kept(origin)
     config = RebuildConfig(str(origin / "shards/r00001"), str(new), tombstones=str(root), allow_private=True)
-    for stone in (root / "lake/tombstones.json",):  # as for one who has the face's tombstone alone
-        told = json.loads(stone.read_text("utf-8"))
-        told["tombstones"] = [row for row in told["tombstones"] if row[0] == "face"]
-        stone.write_text(json.dumps(told))
+    stones = root / "lake/tombstones.json"
+    told = json.loads(stones.read_text("utf-8"))["tombstones"]  # of these the face's alone
+    stones.write_text(json.dumps({"version": 1, "tombstones": [stone for stone in told if stone[0] == "face"]}))
     for _ in range(2):
         report = rebuild(config, InlineRunner())
         assert report.verdicts["taken_down"] == {"": 1} and report.rebuilt == report.samples - 1
@@ -187,7 +181,7 @@ def test_more_than_was_shown_does_not_go(root: Path, site: Site) -> None:
     config = TakedownConfig(str(root), hosts=(site.url,))
     shown = plan(config)
     put(site, "late", cropped(site.pictures["other"][2], 0.2))
-    again(site, root, refresh=True)
+    run(site, root, refresh=True)
     there = kept(root)
     with pytest.raises(ValueError, match="have come since these were shown, nothing was removed: look again"):
         take_down(config, InlineRunner(), shown.found)
