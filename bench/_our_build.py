@@ -21,7 +21,13 @@ from flows.steps.runner import LocalRunner, WorkerPool
 
 A = TypeVar("A")
 T = TypeVar("T")
-_PHASES = {"download": "download", "detect": "detect", "embed": "detect", "publish": "curate"}
+_PHASES = {
+    "download": "download",
+    "detect": "detect",
+    "faces taken down": "detect",
+    "embed": "detect",
+    "publish": "curate",
+}
 # The one place that knows whether a build has a parameter for embeddings.
 _EMBED: dict[str, Any] = {"embed": True} if "embed" in {f.name for f in dataclasses.fields(BuildConfig)} else {}
 _BEFORE = ("sources", "extract", "plan", "hosts", "consent", "taken down")  # all others write

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crawler.errors import InputError
-from warehouse.schema import host_names, keyed_id, masked_look
+from warehouse.schema import GONE_LINK, host_names, keyed_id, masked_look, without_addresses
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,10 +34,11 @@ class Tombstones:
     hosts: frozenset[str] = frozenset()
     pictures: frozenset[str] = frozenset()
     looks: tuple[tuple[int, int], ...] = ()
+    faces: tuple[tuple[int, int], ...] = ()
     _known_hosts: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
 
     def __bool__(self) -> bool:
-        return bool(self.addresses or self.hosts or self.pictures or self.looks)
+        return bool(self.addresses or self.hosts or self.pictures or self.looks or self.faces)
 
     def bars_address(self, url: str) -> bool:
         """Whether this address, the page it lies on (without fragment) or its host was taken down."""
@@ -61,19 +62,38 @@ class Tombstones:
 
     def bars_look(self, phash: str | None) -> bool:
         """Whether a perceptual hash (16 hex digits) lies near one that was taken down."""
-        return phash is not None and any((int(phash, 16) ^ look).bit_count() <= bits for look, bits in self.looks)
+        return _is_near(phash, self.looks)
+
+    def bars_face(self, phash: str | None) -> bool:
+        """The same for the hash of a picture's largest face."""
+        return _is_near(phash, self.faces)
 
     def allowed(self, found: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows of a batch (crawler.rows.FOUND) whose page and picture were not taken down."""
+        """The rows of a batch (crawler.rows.FOUND) whose page and picture were not taken down, and in their captions no
+        address that was."""
         import pyarrow as pa
 
         if not (self.addresses or self.hosts):
             return found
         columns = (found.column("page_url").to_pylist(), found.column("image_url").to_pylist())
         barred = {url: self.bars_address(url) for urls in columns for url in set(urls)}
-        return found.filter(
-            pa.array([not (barred[page] or barred[image]) for page, image in zip(*columns, strict=True)])
+        return self._told(
+            found.filter(pa.array([not (barred[page] or barred[image]) for page, image in zip(*columns, strict=True)]))
         )
+
+    def _told(self, found: pa.RecordBatch) -> pa.RecordBatch:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        column = found.column("captions")
+        texts = pc.struct_field(pc.list_flatten(column), "text")
+        if not pc.any(pc.match_substring(texts, "://")).as_py():
+            return found
+        rows = [
+            [{**each, "text": without_addresses(each["text"], self.bars_address, GONE_LINK)} for each in captions]
+            for captions in column.to_pylist()
+        ]
+        return found.set_column(found.schema.get_field_index("captions"), "captions", pa.array(rows, column.type))
 
 
 def load_tombstones(path: Path | str) -> Tombstones:
@@ -94,14 +114,18 @@ def load_tombstones(path: Path | str) -> Tombstones:
 def of_rows(key: bytes, rows: Iterable[tuple[str, str, int | None]]) -> Tombstones:
     """Tombstones from `(kind, hash, bits)`; kinds that no crawl needs are passed over."""
     by_kind: dict[str, set[str]] = {}
-    looks = []
+    hashes: dict[str, list[tuple[int, int]]] = {"look": [], "face": []}
     for kind, value, bits in rows:
-        if kind == "look":
-            looks.append((int(masked_look(key, value[:16], value[16:]), 16), int(bits or 0)))
+        if kind in hashes:
+            hashes[kind].append((int(masked_look(key, value[:16], value[16:]), 16), int(bits or 0)))
         else:
             by_kind.setdefault(kind, set()).add(value)
     addresses, hosts, pictures = (frozenset(by_kind.get(kind, ())) for kind in ("address", "host", "picture"))
-    return Tombstones(key, addresses, hosts, pictures, tuple(looks))
+    return Tombstones(key, addresses, hosts, pictures, tuple(hashes["look"]), tuple(hashes["face"]))
+
+
+def _is_near(phash: str | None, stones: tuple[tuple[int, int], ...]) -> bool:
+    return phash is not None and any((int(phash, 16) ^ value).bit_count() <= bits for value, bits in stones)
 
 
 def _authority(url: str) -> str:

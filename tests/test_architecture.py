@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -125,3 +126,14 @@ def test_no_committed_file_is_large_or_holds_a_path_of_this_machine() -> None:
     for path in filter(Path.is_file, files):
         assert path.stat().st_size <= 2**20, f"{path.name} is over 1 MiB"
         assert str(PROJECT.parent).encode() + b"/" not in path.read_bytes(), f"{path.name} holds a path of this machine"
+
+
+def test_nothing_is_inserted_into_the_lake_by_position() -> None:
+    """New columns of a migrated table come last there, wherever the contract has them."""
+    from warehouse.tables import GROWING, HISTORY
+
+    tables = "|".join((*HISTORY, *GROWING))
+    inserts = re.compile(rf"INSERT INTO (?:\w+\.)?(?:{tables})\s+(?!BY NAME|\()\w+")
+    for room in ("warehouse", "flows", "crawler"):
+        for path in _modules(room):
+            assert not inserts.search(path.read_text()), f"{path.relative_to(PROJECT)}: name the columns"

@@ -15,7 +15,7 @@ _EMAIL_SPELLED = (
     r"(?i)[\p{L}\p{N}._%+-]+\s*[\[({]\s*at\s*[\])}]\s*[\p{L}\p{N}.-]+"
     r"(?:\s*[\[({]\s*dot\s*[\])}]\s*[\p{L}\p{N}-]+)*"
 )
-_LINK = r"(?i)\b(?:https?://|www\.)\S+"
+_LINK = r"(?i)(?:https?://|\bwww\.)\S+"
 # The forms a number comes in; `(^|[^\w])` is the left boundary that is put back. The digits between separators are
 # counted by repetition: years, year ranges, ISO and European dates have too few, or no leading 0 or +.
 _PHONES = (

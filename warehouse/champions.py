@@ -173,7 +173,8 @@ def _decide(
             figures = json.dumps(dict(reason.figures), sort_keys=True)
             who = (reason.decided_by, reason.why)
             con.execute(
-                "INSERT INTO promotions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO promotions (number, decided_at, action, model, champion, previous, decided_by, why, "
+                "figures, run_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [number, at, action.value, model, after, before, *who, figures, reason.run_id],
             )
             message = lake.quoted(f"{action.value} {model}")

@@ -17,18 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse import catalog, lake, publish, tables, tombstones
 from warehouse.errors import InputError
-from warehouse.merge import count
-from warehouse.removal import GONE, Removal
+from warehouse.merge import count, digest_again
+from warehouse.removal import GONE, TEXTS, Removal
 from warehouse.schema import content_id
 
 if TYPE_CHECKING:
     import duckdb
 
-# Free text that may name an address: cleared of it where the row stays.
-_TEXTS = frozenset(
-    {"evidence", "error", "final_url", "robots_txt", "tdmrep_json", "warning", "unit", "source", "config", "inputs"}
-    | {"result"}
-)
 # DuckLake never narrows the least and greatest value of a table's column: texts of deleted rows would stay there. An
 # unknown bound is null; so is that of a column of which some file tells none.
 _STATISTICS = """
@@ -127,11 +122,18 @@ def _delete(con: duckdb.DuckDBPyConnection, table: str) -> int:
 def _scrub_texts(con: duckdb.DuckDBPyConnection, table: str, removal: Removal) -> None:
     """Take addresses that go out of what other rows tell."""
     place = f"history.{table}" if table in tables.HISTORY else f"main.{table}"
-    for name in _TEXTS.intersection(tables.columns(table)):
+    unit = next((unit for unit in (*tables.UNITS, *tables.NOTES) if table in (unit.parent, unit.child)), None)
+    if unit:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE scrubbed AS SELECT {unit.key} FROM {place} WHERE false")
+    for name in TEXTS.intersection(tables.columns(table)):
         found = con.execute(f"SELECT DISTINCT {name} FROM {place} WHERE contains({name}, '://')").fetchall()
-        changed = [(old, new) for (old,) in found if (new := removal.scrubbed(old)) != old]
+        changed = [(old, new) for (old,) in found if (new := removal.scrubbed(old, name)) != old]
         for old, new in changed:
+            if unit:
+                con.execute(f"INSERT INTO scrubbed SELECT {unit.key} FROM {place} WHERE {name} = ?", [old])
             con.execute(f"UPDATE {place} SET {name} = ? WHERE {name} = ?", [new, old])
+    if unit:
+        digest_again(con, unit, "scrubbed")
 
 
 def _forget_folders(con: duckdb.DuckDBPyConnection, root: Path, removal: Removal) -> None:
@@ -157,8 +159,8 @@ def _recount(con: duckdb.DuckDBPyConnection) -> None:
 
 def _record(con: duckdb.DuckDBPyConnection, audit: Mapping[str, Any], stones: list[tombstones.Tombstone]) -> None:
     if not count(con, f"SELECT count(*) FROM takedowns WHERE takedown_id = {lake.quoted(audit['takedown_id'])}"):
-        names = tables.columns("takedowns")
-        con.execute(f"INSERT INTO takedowns VALUES ({', '.join('?' for _ in names)})", [audit[name] for name in names])
+        values = ", ".join(f'? AS "{name}"' for name in tables.columns("takedowns"))
+        con.execute(f"INSERT INTO takedowns BY NAME SELECT {values}", [audit[n] for n in tables.columns("takedowns")])
     add_stones(con, str(audit["takedown_id"]), stones)
 
 
@@ -168,8 +170,8 @@ def add_stones(con: duckdb.DuckDBPyConnection, takedown_id: str, stones: list[to
     fresh = [[takedown_id, kind, value, bits] for kind, value, bits in stones if (kind, value) not in there]
     if fresh:
         con.execute(f"CREATE OR REPLACE TEMP TABLE fresh_stones ({tables.column_ddl('tombstones')})")
-        con.executemany("INSERT INTO fresh_stones VALUES (?, ?, ?, ?)", fresh)
-        con.execute("INSERT INTO tombstones SELECT * FROM fresh_stones ORDER BY ALL")
+        con.executemany("INSERT INTO fresh_stones (takedown_id, kind, hash, bits) VALUES (?, ?, ?, ?)", fresh)
+        con.execute("INSERT INTO tombstones BY NAME SELECT * FROM fresh_stones ORDER BY ALL")
 
 
 def bury(root: Path, stones: list[tombstones.Tombstone]) -> None:

@@ -14,6 +14,10 @@ import duckdb
 from warehouse import tables
 from warehouse.tables import PAGE_WAS_READ, Unit, latest_first
 
+# The children of the parts that the rows of `incoming` come from.
+_INCOMING = """part_{child} c SEMI JOIN incoming i
+    ON c.{key} = i.{key} AND c.crawl = i.crawl AND c.part = i.part"""
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -32,9 +36,9 @@ def merge(con: duckdb.DuckDBPyConnection, unit: Unit, release: int) -> Merged:
         QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {unit.rank()}, part, {unit.content()}) = 1""")
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE standing AS
-        {_child_texts(unit)},
+        {_child_texts(unit, _INCOMING.format(child=unit.child, key=unit.key))},
         digested AS (
-            SELECT i.*, md5_number_lower({unit.content()} || coalesce(t.content, '')) AS digest
+            SELECT i.*, {_digest(unit)} AS digest
             FROM incoming i LEFT JOIN child_texts t USING ({key})),
         ranked AS (SELECT *, {unit.rank()} AS new_rank, {_told(unit)} AS new_told FROM digested)
         SELECT r.* EXCLUDE (new_rank, new_told), old_digest IS DISTINCT FROM digest AS is_news,
@@ -48,6 +52,23 @@ def merge(con: duckdb.DuckDBPyConnection, unit: Unit, release: int) -> Merged:
     if news:
         _replace_units(con, unit, release)
     return Merged(news, _touch(con, unit))
+
+
+def digest_again(con: duckdb.DuckDBPyConnection, unit: Unit, keys: str) -> None:
+    """Bring the digests of current rows, whose keys are in the table `keys`, to what the rows say now.
+
+    Where a takedown has changed rows and parts alike, the parts are then no news.
+    """
+    current = f"WHERE release_to IS NULL AND ({unit.key}) IN (SELECT {unit.key} FROM {keys})"
+    if not count(con, f"SELECT count(*) FROM history.{unit.parent} {current}"):
+        return
+    same = " AND ".join(f"h.{name} = d.{name}" for name in unit.keys)
+    con.execute(f"""
+        UPDATE history.{unit.parent} h SET digest = d.digest FROM (
+            {_child_texts(unit, f"(SELECT * FROM history.{unit.child} {current}) c")}
+            SELECT {unit.key}, {_digest(unit)} AS digest
+            FROM (SELECT * FROM history.{unit.parent} {current}) LEFT JOIN child_texts t USING ({unit.key})) d
+        WHERE h.release_to IS NULL AND {same}""")
 
 
 def _replace_units(con: duckdb.DuckDBPyConnection, unit: Unit, release: int) -> None:
@@ -177,14 +198,18 @@ def _told(unit: Unit) -> str:
     return f"ROW({', '.join(unit.told_again) or 'NULL'})"
 
 
-def _child_texts(unit: Unit) -> str:
-    """SQL `WITH child_texts(key, content)`: the children of each incoming unit, in order, as one text."""
+def _digest(unit: Unit) -> str:
+    """SQL of the digest of a parent's row, joined to `child_texts` as `t`."""
+    return f"md5_number_lower({unit.content()} || coalesce(t.content, ''))"
+
+
+def _child_texts(unit: Unit, children: str) -> str:
+    """SQL `WITH child_texts(key, content)`: of each unit its `children` (`... c`), in order, as one text."""
     if unit.child is None:
-        return f"WITH child_texts AS (SELECT {unit.key}, NULL::VARCHAR AS content FROM incoming WHERE false)"
+        names = ", ".join(f"NULL::VARCHAR AS {name}" for name in (*unit.keys, "content"))
+        return f"WITH child_texts AS (SELECT {names} WHERE false)"
     names = ", ".join(name for name in tables.columns(unit.child) if name != unit.key)
     order = ", ".join(unit.child_order)
     return f"""WITH child_texts AS (
         SELECT c.{unit.key}, list(ROW({names}) ORDER BY {order})::VARCHAR AS content
-        FROM part_{unit.child} c SEMI JOIN incoming i
-          ON c.{unit.key} = i.{unit.key} AND c.crawl = i.crawl AND c.part = i.part
-        GROUP BY c.{unit.key})"""
+        FROM {children} GROUP BY c.{unit.key})"""

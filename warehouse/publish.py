@@ -188,7 +188,8 @@ def _record(
     now = dt.datetime.now(dt.UTC)
     counts = json.dumps(read_counts(con) | ({"people": people} if people else {}))
     con.execute(
-        "INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO releases (release, created_at, run_id, code_version, config, rules, inputs, counts) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [release, now, run_id, version, config, rules.to_json(), inputs, counts],
     )
     extra = {"release": release, "run_id": run_id, "code_version": version, "config": json.loads(config)}

@@ -9,12 +9,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from warehouse.schema import content_id, host_names
+from warehouse.schema import GONE_LINK, content_id, host_names, without_addresses
 
-_ADDRESS = re.compile(r"https?://[^\s\"'<>\\`|,;)\]}]+")
 _ID = re.compile(r"\b(?:[0-9a-f]{64}|[0-9a-f]{32})\b")
 HOST = r"^https?://[^/?#]+"  # scheme and authority of an address
 GONE = "[taken down]"
+# Columns of free text that may name an address: cleared of it where the row stays. Captions get another link for it,
+# which cleaning takes out of them as it did the first: what was chosen from them stays the same.
+CAPTION_TEXTS = frozenset({"text", "caption"})
+TEXTS = CAPTION_TEXTS | {"evidence", "error", "final_url", "robots_txt", "tdmrep_json", "warning", "unit", "source"}
+TEXTS |= {"config", "inputs", "result"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,10 @@ class Removal:
     def from_dict(cls, values: Mapping[str, Iterable[str]]) -> Removal:
         return cls(**{name: frozenset(values[name]) for name in cls.__dataclass_fields__})
 
+    def is_within(self, other: Removal) -> bool:
+        """Whether `other` names all that this one does."""
+        return all(getattr(self, name) <= getattr(other, name) for name in self.__dataclass_fields__)
+
     def has_host(self, authority: str) -> bool:
         """Whether the host `scheme://name[:port]` goes."""
         return bool(self.host_ids) and any(content_id(name) in self.host_ids for name in host_names(authority))
@@ -46,24 +54,11 @@ class Removal:
         found = re.match(HOST, url) if self.host_ids else None
         return found is not None and self.has_host(found[0].lower())
 
-    def scrubbed(self, text: str) -> str:
-        """`text` without the addresses that go; the same object where there is none."""
-        if "://" not in text:
-            return text
-        return _ADDRESS.sub(lambda m: self._scrubbed_address(m[0]), text)
+    def scrubbed(self, text: str, column: str = "") -> str:
+        """`text` (of this column) without the addresses that go; the same object where there is none."""
+        return without_addresses(text, self.has_address, GONE_LINK if column in CAPTION_TEXTS else GONE)
 
     def scrubbed_ids(self, text: str) -> str:
         """`text` without the ids that go."""
         gone = self.row_ids | self.url_ids | self.image_ids
         return _ID.sub(lambda m: GONE if m[0] in gone else m[0], text) if _ID.search(text) else text
-
-    def _scrubbed_address(self, found: str) -> str:
-        """Text often goes on after an address: as much of it as is one that goes is replaced."""
-        cut = found
-        while cut:
-            if self.has_address(cut):
-                return GONE + found[len(cut) :]
-            if cut[-1].isalnum():
-                return found
-            cut = cut[:-1]
-        return found

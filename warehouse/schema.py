@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
+import re
+from collections.abc import Callable
 from enum import StrEnum
 
 import pyarrow as pa
 
 _ID_BYTES = 16  # 128 bits: 1e-19 chance of one collision among 1e9 rows (birthday bound)
+_ADDRESS = re.compile(r"https?://[^\s\"<>\\`]{1,8192}")
+GONE_LINK = "https://taken-down.invalid"  # in captions, for an address that was taken down (.invalid: RFC 2606)
+_MAY_END = re.compile(r"[',;|)\]}]")  # legal in an address, and usual behind one
+_MAX_ENDS = 32  # looked at per address
 
 
 class CaptionKind(StrEnum):
@@ -169,6 +176,34 @@ def host_names(authority: str) -> tuple[str, ...]:
     rest = authority.partition("://")[2] or authority
     name = rest.rpartition(":")[0] if rest.rpartition(":")[2].isdigit() and not rest.endswith("]") else rest
     return tuple(dict.fromkeys((authority, rest, name)))
+
+
+def without_addresses(text: str, goes: Callable[[str], bool], by: str) -> str:
+    """`text` with `by` in place of each address that `goes`; the same object where there is none."""
+    if "://" not in text:
+        return text
+    pieces: list[str] = []
+    done = start = 0
+    while found := _ADDRESS.search(text, start):
+        if length := _gone_length(found[0], goes):
+            pieces += [text[done : found.start()], by]
+            done = start = found.start() + length
+        else:
+            start = found.start() + 1  # addresses may hold others
+    return "".join([*pieces, text[done:]]) if pieces else text
+
+
+def _gone_length(found: str, goes: Callable[[str], bool]) -> int:
+    """How much of what looks like an address is one that `goes` (text often runs on behind it); 0 if none."""
+    ends = (mark.start() for mark in itertools.islice(_MAY_END.finditer(found), _MAX_ENDS))
+    for end in (*ends, len(found)):
+        while end:
+            if goes(found[:end]):
+                return end
+            if found[end - 1].isalnum():
+                break
+            end -= 1
+    return 0
 
 
 def masked_look(key: bytes, nonce: str, phash: str) -> str:
@@ -450,6 +485,7 @@ TAKEDOWNS = _schema(
 )
 
 # What must not come back, as keyed hashes (keyed_id; the key is a file beside the catalogue). Kinds: address, host,
-# picture (sha256), sample (row_id, under the key of the shards' readers); and look, a perceptual hash XORed with a pad
-# that the key gives: finding near pictures needs the hash itself. `bits`: how near counts.
+# picture (sha256), sample (row_id, under the key of the shards' readers); and look and face, perceptual hashes of a
+# whole picture and of its largest face, XORed with a pad that the key gives: finding near pictures needs the hash
+# itself. `bits`: how near counts.
 TOMBSTONES = _schema(("takedown_id", _S), ("kind", _S), ("hash", _S), ("bits", _I32, True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Selection:
 
     removal: Removal
     phashes: frozenset[str] = frozenset()  # of the pictures that were found by their looks
+    face_phashes: frozenset[str] = frozenset()  # of the largest faces of these
     picture_ids: frozenset[str] = (
         frozenset()
     )  # asked for, by themselves or by an address; `removal` may take more along
@@ -89,10 +90,13 @@ def select(con: duckdb.DuckDBPyConnection, root: Path, request: Request, has_lak
         host_ids=frozenset(content_id(host) for host in {*request.hosts, *_texts(con, "FROM hosts_asked")}),
         folder_ids=frozenset(content_id(name) for name in _folders(root, request)),
     )
+    removal = replace(removal, row_ids=removal.row_ids | (_captioned(con, removal) if has_lake else frozenset()))
     return Selection(
         removal=removal,
         phashes=frozenset(look.phash for look in request.looks)
         | _texts(con, "SELECT phash FROM seen_pictures WHERE image_id IN (FROM like_images)"),
+        face_phashes=frozenset(look.face_phash for look in request.looks if look.face_phash)
+        | _texts(con, "SELECT face_phash FROM seen_faces WHERE face_index = 0 AND image_id IN (FROM like_images)"),
         picture_ids=_texts(con, "FROM hit_images") | frozenset(request.sha256s),
         addresses=addresses,
         near_duplicates=_near(con, request.near.whole_bits),
@@ -220,6 +224,13 @@ def _folders(root: Path, request: Request) -> list[str]:
         if hosts.scrubbed(names) != names:
             found.add(units.relative_to(root / "raw").parts[0])
     return sorted(found)
+
+
+def _captioned(con: duckdb.DuckDBPyConnection, removal: Removal) -> frozenset[str]:
+    """Kept pairs, of any release, whose chosen caption names an address that goes. Links are taken out of captions, so
+    these are of releases made by versions that missed some: they go along, with their samples wherever these lie."""
+    found = con.execute("SELECT DISTINCT row_id, caption FROM history.corpus WHERE contains(caption, '://')").fetchall()
+    return frozenset(row_id for row_id, caption in found if removal.scrubbed(caption) != caption)
 
 
 def _near(con: duckdb.DuckDBPyConnection, bits: int) -> int:

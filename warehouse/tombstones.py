@@ -62,12 +62,13 @@ def sample_stones(key: bytes, row_ids: Iterable[str]) -> list[Tombstone]:
     return [("sample", keyed_id(salt, "sample", row_id), None) for row_id in sorted(set(row_ids))]
 
 
-def look_stones(key: bytes, phashes: Iterable[str], bits: int) -> list[Tombstone]:
-    """The pad's nonce comes from the hash itself, so that the same one makes the same tombstone."""
+def look_stones(key: bytes, phashes: Iterable[str], bits: int, kind: str = "look") -> list[Tombstone]:
+    """Of hashes of pictures, or (`kind` "face") of their faces. The pad's nonce comes from the hash itself, so that the
+    same one makes the same tombstone."""
     stones: list[Tombstone] = []
     for phash in sorted(set(phashes)):
         nonce = keyed_id(key, "nonce", phash)[:16]
-        stones.append(("look", nonce + masked_look(key, nonce, phash), bits))
+        stones.append((kind, nonce + masked_look(key, nonce, phash), bits))
     return stones
 
 

@@ -57,14 +57,16 @@ def takedown(
         detector=detector,
         pack=pack,
     )
+    shown = None
     if config.kinds and not (yes and not dry_run):
-        _print_plan(plan(config))
+        shown = plan(config)
+        _print_plan(shown)
         if dry_run or not sys.stdin.isatty():
             out.print("Nothing was removed" + ("." if dry_run else ": add --yes to do it."))
             return
         typer.confirm("Remove all this for good?", abort=True)
     with WorkerPool() as pool, RichSink() as sink:
-        done = take_down(config, LocalRunner(pool, sink))
+        done = take_down(config, LocalRunner(pool, sink), shown.found if shown else None)
     for summary in done:
         _print_summary(summary)
 

@@ -1,4 +1,4 @@
-"""Erasing what was made from pictures: shards, tokens, figures, logs of training, report pages."""
+"""Erasing what was made from pictures: shards, tokens, figures, logs of training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -256,18 +256,6 @@ def _holds_rows(path: Path, removal: Removal) -> bool:
     except (pa.ArrowInvalid, KeyError):
         return True  # nobody can tell; it is made again
     return not removal.row_ids.isdisjoint(rows)
-
-
-def erase_reports(layout: Layout) -> bool:
-    """Delete the report's pages and pictures; whether there were any (they are then written anew)."""
-    found = [path for path in layout.reports.rglob("*") if path.suffix in (".html", ".png", ".jpg")]
-    for path in found:
-        path.unlink()
-    return bool(found)
-
-
-def as_dict(derived: Derived) -> dict[str, Any]:
-    return asdict(derived)
 
 
 def from_dict(values: Mapping[str, Any]) -> Derived:

@@ -18,16 +18,13 @@ from crawler.files import replacing
 from flows.steps.layout import Layout
 from flows.steps.space import is_disk_full
 from gptface_core.errors import InputError
-from warehouse.removal import Removal
+from warehouse.removal import TEXTS, Removal
 from warehouse.schema import content_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-_TEXTS = frozenset(
-    {"evidence", "error", "final_url", "robots_txt", "tdmrep_json", "warning", "unit", "source", "config", "result"}
-)
 _CHUNK = 1 << 20
 _GONE_MEMBER = "0" * 32 + ".gone"
 _SCANNED_TEXTS = ("*.json", "*.jsonl", "*.log", "*.csv", "*.md")
@@ -148,7 +145,7 @@ _IDS = {"row_id": "row_ids", "url_id": "url_ids", "image_id": "image_ids", "sha2
 
 
 def _concerns(name: str) -> bool:
-    return name in _IDS or name in _TEXTS or name in ("page_url", "image_url", "host", "links")
+    return name in _IDS or name in TEXTS or name in ("page_url", "image_url", "host", "links", "captions")
 
 
 def _cleaned(table: pa.Table, names: list[str], removal: Removal) -> tuple[pa.Table, bool]:
@@ -156,7 +153,7 @@ def _cleaned(table: pa.Table, names: list[str], removal: Removal) -> tuple[pa.Ta
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    gone = pa.chunked_array([pa.array([False] * table.num_rows)])
+    gone = pa.chunked_array([pa.array([False] * table.num_rows, pa.bool_())])
     for name in _IDS.keys() & set(names):
         wanted = pa.array(sorted(getattr(removal, _IDS[name])), pa.string())
         gone = pc.or_(gone, pc.is_in(table[name].cast(pa.string()), value_set=wanted))
@@ -171,7 +168,7 @@ def _cleaned(table: pa.Table, names: list[str], removal: Removal) -> tuple[pa.Ta
                 gone = pc.or_(gone, pc.is_in(table[name], value_set=pa.array(found, table[name].type)))
     kept = table.filter(pc.invert(gone))
     changed = kept.num_rows < table.num_rows
-    for name in _TEXTS & set(names):
+    for name in (TEXTS | {"captions"}) & set(names):
         kept, has = _scrubbed_column(kept, name, removal)
         changed |= has
     if "links" in names:
@@ -185,13 +182,29 @@ def _scrubbed_column(table: pa.Table, name: str, removal: Removal) -> tuple[pa.T
     import pyarrow.compute as pc
 
     column = table[name]
+    if name == "captions":
+        return _scrubbed_captions(table, removal)
     if not pa.types.is_string(column.type):
         return table, False
-    new = {old: removal.scrubbed(old) for old in pc.unique(column).to_pylist() if old}
+    new = {old: removal.scrubbed(old, name) for old in pc.unique(column).to_pylist() if old}
     if all(old == text for old, text in new.items()):
         return table, False
     texts = [None if old is None else new.get(old, old) for old in column.to_pylist()]
     return table.set_column(table.column_names.index(name), name, pa.array(texts, column.type)), True
+
+
+def _scrubbed_captions(table: pa.Table, removal: Removal) -> tuple[pa.Table, bool]:
+    """The same for the lists of captions of what was extracted (crawler.rows.EXTRACTED)."""
+    import pyarrow as pa
+
+    column = table["captions"]
+    old = column.to_pylist()
+    new = [
+        captions and [{**each, "text": removal.scrubbed(each["text"], "text")} for each in captions] for captions in old
+    ]
+    if new == old:
+        return table, False
+    return table.set_column(table.column_names.index("captions"), "captions", pa.array(new, column.type)), True
 
 
 def _scrubbed_links(table: pa.Table, removal: Removal) -> tuple[pa.Table, bool]:

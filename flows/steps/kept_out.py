@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from flows.steps.layout import Layout
 from warehouse.schema import Reason
@@ -80,18 +81,60 @@ def drop_taken_down(layout: Layout, crawl: Path) -> int:
     if not found:
         return 0
     logger.info("%d addresses gave pictures that were taken down: they are left out", len(found))
-    _bury(layout, set(found.values()))
-    removal = Removal(_rows_of(crawl, set(found)), frozenset(found), frozenset(), frozenset(found), frozenset())
+    _bury(layout, found.values())
+    removal = Removal(_rows_of(crawl, set(found)), frozenset(found), address_ids=frozenset(found))
     overwrite(crawl, _stored(crawl, set(found)))
     scrub_tables(sorted(crawl.rglob("*.parquet")), removal)
     return len(found)
 
 
-def _bury(layout: Layout, urls: set[str]) -> None:
-    from warehouse.erase import bury
-    from warehouse.tombstones import address_stones, ensure_key
+def drop_faces(layout: Layout, crawl: Path) -> int:
+    """Take out of a crawl, whose faces were looked for, pictures with the face of one that was taken down: of copies
+    that are cropped, the whole looks different. They and their addresses are buried; how many pictures."""
+    import pyarrow.parquet as pq
 
-    bury(layout.root, address_stones(ensure_key(layout.root), urls))
+    from crawler.tombstones import load_tombstones
+    from warehouse.tombstones import tombstones_path
+
+    stones = load_tombstones(tombstones_path(layout.root))
+    found: set[str] = set()
+    for path in (crawl / "faces").glob("*.faces.parquet") if stones.faces else ():
+        rows = pq.read_table(path, columns=["image_id", "face_phash"], filters=[("face_index", "==", 0)]).to_pylist()
+        found |= {row["image_id"] for row in rows if stones.bars_face(row["face_phash"])}
+    if found:
+        logger.info("%d pictures show a face as one that was taken down: they are left out", len(found))
+        _bury(layout, {row["image_url"] for row in _images(crawl, found)}, found)
+        erase_pictures(layout, crawl, found)
+    return len(found)
+
+
+def erase_pictures(layout: Layout, crawl: Path, image_ids: set[str]) -> None:
+    """Take pictures out of a crawl that is not published: bytes first, and the tables of faces, by which a next run
+    finds what this one did not come to, last."""
+    from flows.steps.erase_files import overwrite, scrub_tables
+    from warehouse.removal import Removal
+
+    rows = _images(crawl, image_ids)
+    url_ids = {row["url_id"] for row in rows}
+    overwrite(layout.root, {(r["raw_shard"], r["raw_offset"], r["raw_bytes"]) for r in rows if r["raw_shard"]})
+    overwrite(crawl, _stored(crawl, url_ids))
+    removal = Removal(_rows_of(crawl, url_ids), frozenset(url_ids), frozenset(image_ids), frozenset(url_ids))
+    scrub_tables(sorted(crawl.rglob("*.parquet"), key=lambda path: (path.parent.name == "faces", path)), removal)
+
+
+def _images(crawl: Path, image_ids: set[str]) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    tables = [pq.read_table(path, filters=[("image_id", "in", image_ids)]) for path in crawl.glob("images/*.parquet")]
+    return [row for table in tables for row in table.to_pylist()]
+
+
+def _bury(layout: Layout, urls: Iterable[str], image_ids: Iterable[str] = ()) -> None:
+    from warehouse.erase import bury
+    from warehouse.tombstones import address_stones, ensure_key, picture_stones
+
+    key = ensure_key(layout.root)
+    bury(layout.root, [*address_stones(key, urls), *picture_stones(key, image_ids)])
 
 
 def _rows_of(crawl: Path, url_ids: set[str]) -> frozenset[str]:

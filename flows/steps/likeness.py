@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,15 @@ def phash_of(data: bytes) -> str | None:
 
     picture = decode_upright(data, enough_px=ENOUGH_PX)
     return None if isinstance(picture, Undecodable) else perceptual_hash(picture.rgb)
+
+
+def face_phash_at(data: bytes, points_px: Sequence[float]) -> str | None:
+    """The hash of the face with these five points (of the upright picture), None where the bytes do not decode."""
+    from gptface_core.faces.decode import Undecodable, decode_upright
+    from gptface_core.faces.facehash import face_fingerprint
+
+    picture = decode_upright(data)
+    return None if isinstance(picture, Undecodable) else face_fingerprint(picture.rgb, points_px)[0]
 
 
 def pictures_of_person(layout: Layout, path: Path, similarity: float, detector: str, pack: str) -> list[str]:

@@ -167,6 +167,7 @@ def _download(layout: Layout, folder: Path, jobs: list[crawl.PartJob], runner: R
     crawl.fetch(folder, jobs, runner)
     runner.step("taken down", kept_out.drop_taken_down, layout, folder)
     runner.map("detect", crawl.detect, jobs)
+    runner.step("faces taken down", kept_out.drop_faces, layout, folder)
 
 
 def _measure(config: BuildConfig, layout: Layout, folder: Path, weights: ClipWeights, runner: Runner) -> list[Path]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from flows.steps.embeddings import expire_embeddings
 from flows.steps.layout import Layout, mark_published, prepare_root
-from flows.steps.rebuild_crawl import RebuildConfig, fetch, open_crawl, plan
+from flows.steps.rebuild_crawl import RebuildConfig, drop_faces, fetch, open_crawl, plan
 from flows.steps.rebuild_shards import RebuiltShard, ShardJob, check_encoders, config_here, plan_shards, write_one
 from flows.steps.runner import Runner
 from flows.steps.space import told_if_full
@@ -76,6 +76,7 @@ def rebuild(config: RebuildConfig, runner: Runner) -> RebuildReport:
         folder = open_crawl(layout, manifest)
         barred = runner.step("plan", plan, manifest, folder, config)
         fetch(config, manifest, folder, runner)
+        drop_faces(config, manifest, folder, layout, runner)
         matched = folder / "matched.parquet"
         runner.step("match", match, manifest.table, folder, barred, matched)
         plans = plan_shards(manifest, matched, config_here(manifest, config.pixels_close))

@@ -148,6 +148,58 @@ def _other_roots(manifest: Manifest, config: RebuildConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys([str(own), *([config.tombstones] if config.tombstones else [])]))
 
 
+@dataclass(frozen=True)
+class FaceJob:
+    """What a worker needs to look at the faces of one downloaded part."""
+
+    part: int
+    crawl: str
+    root: str
+    manifest: str
+    tombstones: tuple[str, ...]
+
+
+def drop_faces(config: RebuildConfig, manifest: Manifest, folder: Path, layout: Layout, runner: Runner) -> None:
+    """Take out of the crawl what shows the face of a picture that was taken down, where the manifest says it is."""
+    from crawler.plan import read_plan
+    from crawler.tombstones import load_tombstones
+    from flows.steps.kept_out import erase_pictures
+    from warehouse.tombstones import tombstones_path
+
+    roots = (config.root, *_other_roots(manifest, config))
+    planned = read_plan(folder / "plan")
+    if planned is None or not any(load_tombstones(tombstones_path(Path(root))).faces for root in roots):
+        return
+    where = (str(folder), config.root, str(manifest.table), roots)
+    found = runner.map("faces taken down", barred_faces, [FaceJob(part, *where) for part in range(planned.parts)])
+    if any(found):
+        erase_pictures(layout, folder, set().union(*found))
+
+
+def barred_faces(job: FaceJob) -> set[str]:
+    """image_ids of one part's pictures that are the manifest's, with a face that was taken down (in a worker)."""
+    import pyarrow.parquet as pq
+
+    from crawler.tombstones import load_tombstones
+    from flows.steps.likeness import face_phash_at
+    from warehouse.tombstones import tombstones_path
+
+    stones = [load_tombstones(tombstones_path(Path(root))) for root in job.tombstones]
+    images = pq.read_table(Path(job.crawl) / "images" / f"{job.part:05d}.parquet", filters=[("status", "==", "ok")])
+    places = {row["image_id"]: row for row in images.to_pylist()}
+    of_part = [("image_id", "in", set(places))]
+    samples = pq.read_table(job.manifest, columns=["image_id", "points_px"], filters=of_part).to_pylist()
+    found = set()
+    for image_id, points in ((row["image_id"], row["points_px"]) for row in samples):
+        place = places[image_id]
+        with (Path(job.root) / place["raw_shard"]).open("rb") as raw:
+            raw.seek(place["raw_offset"])
+            phash = face_phash_at(raw.read(place["raw_bytes"]), points)
+        if any(each.bars_face(phash) for each in stones):
+            found.add(image_id)
+    return found
+
+
 def fetch(config: RebuildConfig, manifest: Manifest, folder: Path, runner: Runner) -> None:
     """Ask hosts, decide consent and download, as a build does."""
     from crawler.plan import read_plan

@@ -24,6 +24,7 @@ from flows.steps.runs import recorded
 from flows.steps.space import told_if_full
 from flows.steps.takedown_phases import PHASES, Job
 from warehouse.dedup import Nearness
+from warehouse.removal import Removal
 from warehouse.selection import Request, Selection
 
 if TYPE_CHECKING:
@@ -75,6 +76,14 @@ class TakedownConfig:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What was searched for and found, for `take_down`: it removes no more than that."""
+
+    request: Request
+    removal: Removal
+
+
+@dataclass(frozen=True)
 class TakedownPlan:
     """What a takedown would remove, in numbers. `hosts`: pairs by their picture's host, for who asks to see."""
 
@@ -86,6 +95,7 @@ class TakedownPlan:
     shards: dict[str, list[str]]
     models: list[str]
     hosts: dict[str, int] = field(default_factory=dict)
+    found: Found | None = field(default=None, repr=False)
 
     @property
     def is_empty(self) -> bool:
@@ -127,7 +137,7 @@ def plan(config: TakedownConfig) -> TakedownPlan:
 
     layout = _layout(config)
     with root_lock(layout.root):
-        _, selection, derived = _find(layout, config)
+        request, selection, derived = _find(layout, config)
     removal = selection.removal
     return TakedownPlan(
         pictures=len(removal.image_ids),
@@ -138,14 +148,17 @@ def plan(config: TakedownConfig) -> TakedownPlan:
         shards=derived.shards,
         models=derived.models,
         hosts=dict(selection.hosts),
+        found=Found(request, removal),
     )
 
 
-def take_down(config: TakedownConfig, runner: Runner) -> list[TakedownSummary]:
+def take_down(config: TakedownConfig, runner: Runner, found: Found | None = None) -> list[TakedownSummary]:
     """Finish a takedown that was interrupted, then do this one; what each removed.
 
-    Raises InputError where nothing was asked for and nothing is to be finished, and for a picture that cannot be used;
-    the root is then as it was.
+    `found` is what `plan` has found and somebody has seen: no picture is searched for again.
+
+    Raises InputError where nothing was asked for and nothing is to be finished, for a picture that cannot be used, and
+    where more would go by now than was `found`; the root is then as it was.
     """
     from warehouse.lake import root_lock
 
@@ -158,7 +171,7 @@ def take_down(config: TakedownConfig, runner: Runner) -> list[TakedownSummary]:
                 raise ConfigError("nothing to take down: give --url, --host, --sha256, --like or --person-like")
             return done
         with recorded(layout, "takedown", _Audit("", ",".join(config.kinds))) as run:
-            job = _job(layout, config, run.run_id)
+            job = _job(layout, config, run.run_id, found)
             erase_files.write_durably(journal_path(layout), job.as_dict())
             summary = _work(layout, job, runner)
             run.result = {"takedown_id": summary.takedown_id, "rows": summary.rows}
@@ -182,16 +195,20 @@ def _layout(config: TakedownConfig) -> Layout:
     return layout
 
 
-def _find(layout: Layout, config: TakedownConfig) -> tuple[Request, Selection, erase_derived.Derived]:
+def _find(
+    layout: Layout, config: TakedownConfig, found: Found | None = None
+) -> tuple[Request, Selection, erase_derived.Derived]:
     from warehouse.lake import has_lake
     from warehouse.selection import select
 
     if not config.kinds:
         raise ConfigError("nothing to take down: give --url, --host, --sha256, --like or --person-like")
-    request = _request(layout, config)
+    request = found.request if found else _request(layout, config)
     lake_exists = has_lake(layout.root)
     with contextlib.closing(_connection(layout, lake_exists)) as con:
         selection = select(con, layout.root, request, lake_exists)
+    if found and not selection.removal.is_within(found.removal):
+        raise ConfigError("pictures or pairs have come since these were shown, nothing was removed: look again")
     return request, selection, erase_derived.find_derived(layout, selection.removal)
 
 
@@ -222,11 +239,11 @@ def _request(layout: Layout, config: TakedownConfig) -> Request:
     )
 
 
-def _job(layout: Layout, config: TakedownConfig, run_id: str) -> Job:
+def _job(layout: Layout, config: TakedownConfig, run_id: str, found: Found | None) -> Job:
     from warehouse import tombstones
     from warehouse.erase import checked_key
 
-    request, selection, derived = _find(layout, config)
+    request, selection, derived = _find(layout, config, found)
     key = checked_key(layout.root)
     stones = [
         *tombstones.address_stones(key, selection.addresses),
@@ -234,6 +251,7 @@ def _job(layout: Layout, config: TakedownConfig, run_id: str) -> Job:
         *tombstones.picture_stones(key, selection.picture_ids),
         *tombstones.sample_stones(key, selection.removal.row_ids),
         *tombstones.look_stones(key, selection.phashes, config.near_bits),
+        *tombstones.look_stones(key, selection.face_phashes, request.near.face_bits, "face"),
     ]
     return Job(
         takedown_id=uuid.uuid4().hex,

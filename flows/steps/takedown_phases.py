@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,8 +13,6 @@ from flows.steps import erase_derived, erase_files
 from flows.steps.layout import Layout
 from flows.steps.progress import progress_dir
 from warehouse.removal import Removal
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,20 +88,12 @@ def _purge(layout: Layout, job: Job) -> None:
     purge(layout.root)
 
 
-def _erase_reports(layout: Layout, job: Job) -> None:
-    """Pages and pictures go first; then they are written again from what is left.
-
-    What a run told about itself goes for good: its last words may name an address.
-    """
-    from flows.steps.report import write_report
-    from warehouse.errors import InputError
+def _renew_reports(layout: Layout, job: Job) -> None:
+    """What a run told about itself goes for good: its last words may name an address."""
+    from flows.steps.renew_reports import renew_reports
 
     shutil.rmtree(progress_dir(layout.root), ignore_errors=True)
-    if erase_derived.erase_reports(layout):
-        try:
-            write_report(layout.root)
-        except InputError as error:  # nothing is left to report on
-            logger.warning("no report could be written: %s", error)
+    renew_reports(layout)
 
 
 PHASES: tuple[tuple[str, Callable[[Layout, Job], None]], ...] = (
@@ -115,5 +104,5 @@ PHASES: tuple[tuple[str, Callable[[Layout, Job], None]], ...] = (
     ("models", _erase_from_models),
     ("texts", _erase_texts),
     ("purge", _purge),
-    ("report", _erase_reports),
+    ("report", _renew_reports),
 )

@@ -151,15 +151,67 @@ def test_a_full_disk_is_no_reason_to_delete_a_table(tmp_path: Path, monkeypatch:
         ("https://gone.org:81/x and http://stays.org/gone.org", f"{GONE} and http://stays.org/gone.org"),
         ("http://sub.gone.org/", "http://sub.gone.org/"),
         ("plain text", "plain text"),
+        ("(http://h/a.jpg), http://h/a.jpg", f"({GONE}), {GONE}"),
+        ("http://h/b,(c).jpg,200", f"{GONE},200"),
+        ("https://archive.org/http://h/a.jpg", f"https://archive.org/{GONE}"),
     ],
 )
 def test_texts_lose_addresses_that_go(text: str, left: str) -> None:
-    assert removal("http://h/a.jpg", hosts=("gone.org",)).scrubbed(text) == left
+    assert removal("http://h/a.jpg", "http://h/b,(c).jpg", hosts=("gone.org",)).scrubbed(text) == left
+
+
+def test_a_text_full_of_addresses_is_read_to_its_end() -> None:
+    text = "http://h/," * 2_000
+    assert removal("http://h/a.jpg").scrubbed(text) is text
+    assert removal("http://h/a.jpg").scrubbed(f"{text}http://h/a.jpg") == text + GONE
 
 
 def test_a_removal_survives_its_journal() -> None:
     found = removal("http://h/a.jpg", hosts=("gone.org",))
     assert Removal.from_dict(found.as_dict()) == found
+
+
+def test_a_table_without_rows_loses_nothing(tmp_path: Path) -> None:
+    schema = pa.schema([("row_id", pa.string()), ("image_id", pa.string()), ("error", pa.string())])
+    path = tmp_path / "empty.parquet"
+    pq.write_table(schema.empty_table(), path)
+    assert pq.read_metadata(path).num_row_groups == 1, "with a row group that is empty"
+    assert scrub_table(path, removal("http://h/a.jpg")) == 0
+
+
+def test_captions_name_another_link_in_its_place_in_parts_and_in_what_was_extracted(tmp_path: Path) -> None:
+    from crawler.rows import CAPTION
+    from warehouse.schema import CAPTIONS, GONE_LINK
+
+    url = "http://h/a.jpg"
+    rows = [{"row_id": "1", "rank": 0, "kind": "alt", "text": f"see {url}, please"}]
+    pq.write_table(pa.Table.from_pylist(rows, schema=CAPTIONS), tmp_path / "00000.captions.parquet")
+    lists = pa.table(
+        {"row_id": ["1", "2"], "captions": pa.array([[{"kind": "alt", "text": url}], None], pa.list_(CAPTION))}
+    )
+    pq.write_table(lists, tmp_path / "00000.pairs.parquet")
+    for path in tmp_path.iterdir():
+        assert scrub_table(path, removal(url)) == 0
+        assert scrub_table(path, removal(url)) == 0
+    left = pq.read_table(tmp_path / "00000.captions.parquet")
+    assert left.schema.equals(CAPTIONS) and left["text"].to_pylist() == [f"see {GONE_LINK}, please"]
+    captions = pq.read_table(tmp_path / "00000.pairs.parquet")["captions"].to_pylist()
+    assert captions == [[{"kind": "alt", "text": GONE_LINK}], None]
+
+
+def test_what_was_chosen_from_a_caption_is_the_same_without_the_address() -> None:
+    import duckdb
+
+    from warehouse.captions import clean_sql
+    from warehouse.schema import GONE_LINK
+
+    with duckdb.connect() as con:
+        for text in ("A man ({}), smiling", "{}.", "See{} now", '"{}"; a woman'):
+            cleaned = [
+                con.execute(f"SELECT {clean_sql('t')} FROM (SELECT ? AS t)", [text.format(link)]).fetchone()
+                for link in ("http://h/a.jpg", GONE_LINK)
+            ]
+            assert cleaned[0] == cleaned[1] and "://" not in str(cleaned)
 
 
 def test_tombstones_bar_what_was_taken_down_under_all_its_names() -> None:
@@ -168,6 +220,7 @@ def test_tombstones_bar_what_was_taken_down_under_all_its_names() -> None:
         *host_stones(KEY, ["gone.org", "other.org:81"]),
         *picture_stones(KEY, ["ab" * 32]),
         *look_stones(KEY, ["00000000000000ff"], 2),
+        *look_stones(KEY, ["ff00000000000000"], 1, "face"),
     ]
     stones = of_rows(KEY, rows)
     barred = (
@@ -181,9 +234,11 @@ def test_tombstones_bar_what_was_taken_down_under_all_its_names() -> None:
     assert [stones.bars_address(url) for url in (*barred, *allowed)] == [True] * 5 + [False] * 3
     assert stones.bars_picture("ab" * 32) and not stones.bars_picture("cd" * 32)
     assert [stones.bars_look(f"{value:016x}") for value in (0xFF, 0xFC, 0xF8)] == [True, True, False]
+    assert [stones.bars_face(phash) for phash in ("fe00000000000000", "fc00000000000000", None)] == [True, False, False]
+    assert not stones.bars_look("ff00000000000000") and not stones.bars_face("00000000000000ff"), "each of its own kind"
     assert not of_rows(bytes(32), rows).bars_address("http://h/a.jpg"), "without the key they say nothing"
     told = repr([value for _, value, _ in rows])
-    assert not any(word in told for word in ("gone.org", "ab" * 8, "00000000000000ff"))
+    assert not any(word in told for word in ("gone.org", "ab" * 8, "00000000000000ff", "ff00000000000000"))
 
 
 def test_tombstones_whose_key_is_gone_stop_a_crawl(tmp_path: Path) -> None:
@@ -193,15 +248,21 @@ def test_tombstones_whose_key_is_gone_stop_a_crawl(tmp_path: Path) -> None:
         load_tombstones(tmp_path / "tombstones.json")
 
 
-def test_a_batch_loses_pairs_that_were_taken_down() -> None:
+def test_a_batch_loses_pairs_and_addresses_that_were_taken_down() -> None:
     from crawler.rows import FOUND
+    from warehouse.schema import GONE_LINK
 
     pairs = [("http://p/1", "http://h/a.jpg"), ("http://p/2", "http://h/b.jpg"), ("http://gone.org/", "http://h/b.jpg")]
+    told = [{"kind": "alt", "text": "by http://h/a.jpg, http://gone.org/me and http://h/b.jpg"}]
     found = pa.RecordBatch.from_pylist(
-        [{"page_url": p, "image_url": i, "page_directives": "", "captions": []} for p, i in pairs], schema=FOUND
+        [{"page_url": p, "image_url": i, "page_directives": "", "captions": told} for p, i in pairs], schema=FOUND
     )
     stones = of_rows(KEY, [*address_stones(KEY, ["http://h/a.jpg"]), *host_stones(KEY, ["gone.org"])])
-    assert stones.allowed(found)["page_url"].to_pylist() == ["http://p/2"]
+    allowed = stones.allowed(found)
+    assert allowed["page_url"].to_pylist() == ["http://p/2"]
+    assert allowed["captions"].to_pylist() == [
+        [{"kind": "alt", "text": f"by {GONE_LINK}, {GONE_LINK} and http://h/b.jpg"}]
+    ]
     assert Tombstones().allowed(found) is found
 
 

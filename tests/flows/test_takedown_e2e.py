@@ -33,6 +33,7 @@ from warehouse.parameters import RuleParameters
 
 pytestmark = pytest.mark.e2e
 IMAGES = 80
+FIGURES = ("*.png", "events.out.tfevents*")
 Row = dict[str, Any]
 
 
@@ -124,14 +125,14 @@ def test_nothing_of_a_picture_is_left_and_the_rest_is_as_it_was(root: Path, web:
     before, kept = shard_hashes(root), {at: kept_rows(root, at) for at in (1, 2)}
     seen = residue(root, needles)
     assert {name.split("/")[0] for name in seen} >= {"lake", "raw", "shards"}, "the needles must be found beforehand"
-    assert list((root / "models/micro").rglob("*.png"))
+    assert all(list((root / "models/micro").rglob(pattern)) for pattern in FIGURES)
     planned = plan(asked(root, urls=(row["image_url"],)))
     assert (planned.pictures, planned.pairs, planned.models) == (1, 1, ["micro"])
     assert residue(root, needles).keys() == seen.keys(), "looking removes nothing"
     do(root, urls=(row["image_url"],))
     ids = [row[name].encode() for name in ("row_id", "image_id")]
     assert residue(root, [*needles, *ids]) == {}
-    assert not list((root / "models/micro").rglob("*.png"))
+    assert not any(list((root / "models/micro").rglob(pattern)) for pattern in FIGURES)
     for at in (1, 2):
         assert kept_rows(root, at) == [other for other in kept[at] if other["row_id"] != row["row_id"]]
     after = shard_hashes(root)
@@ -247,9 +248,12 @@ def test_the_catalogue_in_postgresql_forgets_as_well(
 ) -> None:
     root = tmp_path / "root"
     run(web, root, catalog=postgres)
-    row = kept_rows(root)[0]
-    needles = traces(root, row)
+    assert run(web, root, rules=RuleParameters(min_caption_words=5)).release == 2
+    row = victim(root)
+    needles, kept = traces(root, row), {at: kept_rows(root, at) for at in (1, 2)}
     do(root, urls=(row["image_url"],))
+    for at in (1, 2):
+        assert kept_rows(root, at) == [other for other in kept[at] if other["row_id"] != row["row_id"]]
     dumped = postgres_cluster.run("pg_dump", postgres.rpartition("/")[2])
     assert "ducklake_data_file" in dumped
     assert residue(root, needles) == {}

@@ -38,6 +38,7 @@ def clean(text: str) -> str:
         ("Ring 0044 20 7946 0958 now", "Ring now"),
         ("Order 12345678901 of a woman", "Order of a woman"),
         ("See https://example.com/a?b=c or www.example.org for her", "See or for her"),
+        ("Her hairhttps://example.com/a is brown", "Her hair is brown"),
         ("  two\u00a0 spaces\t and\nlines ", "two spaces and lines"),
         ("zero\u200bwidth and \u202eoverride \x1b[31mred", "zerowidth and override [31mred"),
         ("e\u0301te\u0301", "été"),

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from literal_crawls import Shot, write_crawl
 
 from warehouse import lake
+from warehouse.errors import InputError
 from warehouse.publish import publish
 from warehouse.register import register
 from warehouse.report.balance import read_balance, wilson
 from warehouse.report.card import CardFigures, Naming, read_card, render_card
-from warehouse.report.croissant import croissant
+from warehouse.report.croissant import croissant, read_naming
 from warehouse.rules import RuleParameters
 
 pytestmark = pytest.mark.e2e  # a lake
@@ -124,6 +125,13 @@ def test_croissant_lists_every_shard_and_every_column_of_the_manifest(
     columns = {f["source"]["extract"]["column"] for f in found["recordSet"][0]["field"]}
     assert columns <= set(MANIFEST.names)
     assert {"row_id", "image_url", "caption", "split", "points_px"} <= columns
+
+
+def test_croissant_tells_its_naming_and_release_again(con: duckdb.DuckDBPyConnection, card: CardFigures) -> None:
+    for naming in (NAMING, Naming()):
+        assert read_naming(croissant(con, card, naming, "ab" * 32)) == (naming, 1)
+    with pytest.raises(InputError, match=r"no metadata of a release .*gptface card"):
+        read_naming({"name": "x", "url": "", "creator": []})
 
 
 def test_balance_counts_each_pair_once_and_names_what_a_rule_drops_unevenly(con: duckdb.DuckDBPyConnection) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from warehouse.errors import InputError
 from warehouse.manifest import MANIFEST, SAMPLE_COLUMNS, TABLE_FILE
 from warehouse.report.card import CardFigures, Naming
 
 CROISSANT = "http://mlcommons.org/croissant/1.0"
+_URN, _UNNAMED = "urn:gptface:", "unnamed"  # where nothing was given
 
 
 def croissant(
@@ -60,13 +62,23 @@ def croissant(
         "name": naming.name,
         "description": _description(card),
         "license": "Each picture and caption stays under the terms of its source.",
-        "url": naming.url or f"urn:gptface:{naming.name}:release:{card.corpus.release}",
+        "url": naming.url or f"{_URN}{naming.name}:release:{card.corpus.release}",
         "version": f"{card.corpus.release}.0.0",
         "datePublished": card.corpus.created_at.date().isoformat(),
-        "creator": {"@type": "sc:Organization", "name": naming.contact or "unnamed"},
+        "creator": {"@type": "sc:Organization", "name": naming.contact or _UNNAMED},
         "distribution": [*tars, table, *([crops] if tars else [])],
         "recordSet": [_samples(), *([_crops()] if tars else [])],
     }
+
+
+def read_naming(document: Mapping[str, Any]) -> tuple[Naming, int]:
+    """What such metadata was given, and the release that it is about. Raises InputError where it is none of ours."""
+    try:
+        name, url, contact = str(document["name"]), str(document["url"]), str(document["creator"]["name"])
+        release = int(document["version"].partition(".")[0])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"no metadata of a release ({error}): write the card again with `gptface card`") from error
+    return Naming(name, "" if url.startswith(_URN) else url, "" if contact == _UNNAMED else contact), release
 
 
 def _description(card: CardFigures) -> str:
