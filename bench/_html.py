@@ -17,6 +17,7 @@ from bench._env import baseline_python, clean_environment, test_data
 from crawler import references
 from crawler.sources import open_source
 from crawler.sources.base import Candidate, PageVisit
+from warehouse.schema import CaptionKind
 
 PACKAGES = ("warcio==1.8.1", "beautifulsoup4==4.15.0", "lxml==6.1.3")
 FILES = ("derived/articles-keep.warc.gz", "warc/dolma-sample-0000.warc.gz", "warc/jwatr-sample.warc.gz")
@@ -80,7 +81,11 @@ def our_pages(files: Sequence[str]) -> Iterator[tuple[str, dict[str, Captions]]]
                         yield page
                     page = (found.page_url, {})
                 elif isinstance(found, Candidate) and page is not None:
-                    page[1][found.image_url] = [(caption.kind.value, caption.text) for caption in found.captions]
+                    page[1][found.image_url] = [
+                        (caption.kind.value, caption.text)
+                        for caption in found.captions
+                        if caption.kind is not CaptionKind.PAGE_TITLE  # of the page, not of a picture
+                    ]
             if page is not None:
                 yield page
 

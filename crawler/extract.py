@@ -67,7 +67,7 @@ def extract_page(
     add_json_ld_pictures(scripts, reader.resolve, found)
     add_og_pictures(reader.metas, reader.resolve, found)
     directives = page_directives(lower, (meta for meta in reader.metas if meta[0] in _PAGE_METAS))
-    return Page(found.pictures(), tuple(reader.links()) if with_links else (), directives)
+    return Page(found.pictures(_title(tree)), tuple(reader.links()) if with_links else (), directives)
 
 
 def page_directives(headers: Iterable[tuple[str, str]], metas: Iterable[tuple[str, str]]) -> str:
@@ -81,6 +81,12 @@ def page_directives(headers: Iterable[tuple[str, str]], metas: Iterable[tuple[st
 def _json_ld(tree: LexborHTMLParser) -> list[str]:
     nodes = tree.css("script[type]")
     return [node.text() for node in nodes if _JSON_LD in (node.attributes.get("type") or "").lower()]
+
+
+def _title(tree: LexborHTMLParser) -> str:
+    """What the page's <title> says: it may speak of children where no text at a picture does."""
+    node = tree.head.css_first("title") if tree.head is not None else None
+    return collapse(node.text()) if node is not None else ""
 
 
 class _Reader:

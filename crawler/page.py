@@ -89,5 +89,7 @@ class Collection:
         if len(known[1]) < 2 * MAX_CAPTIONS:
             known[1].extend(captions)
 
-    def pictures(self) -> tuple[Picture, ...]:
-        return tuple(Picture(url, ranked(captions), how) for url, (how, captions) in self._found.items())
+    def pictures(self, page_title: str = "") -> tuple[Picture, ...]:
+        """All of them; `page_title` comes last among the texts of each, however many there are."""
+        title = (Caption(CaptionKind.PAGE_TITLE, page_title),) if page_title else ()
+        return tuple(Picture(url, (*ranked(captions), *title), how) for url, (how, captions) in self._found.items())

@@ -160,7 +160,7 @@ def candidates_select(captions: str, releases: str) -> str:
             SELECT coalesce(regexp_extract(max_by(rules, release), '"min_caption_words":\\s*(\\d+)', 1), '') AS least
             FROM {releases} WHERE release <= coalesce(getvariable('release'), release))
         SELECT row_id, rank, kind, text, clean AS caption, words,
-               CASE WHEN clean = '' THEN 'no_caption'
+               CASE WHEN clean = '' OR kind = 'page_title' THEN 'no_caption'
                     WHEN boilerplate THEN 'caption_boilerplate'
                     WHEN words < coalesce(try_cast(least AS INTEGER), 1) THEN 'caption_too_short'
                END AS reason
@@ -172,13 +172,13 @@ def choose_captions(con: duckdb.DuckDBPyConnection, min_words: int, max_chars: i
 
     `clean` is the whole text, `caption_id` its id. The extractor's rank decides among the texts that pass; where none
     does, the one that comes nearest is shown, so that the reason says what was wrong with it. A text longer than
-    `max_chars` is cut at a word.
+    `max_chars` is cut at a word. The title of a page is about the page, not about this picture: it is never chosen.
     """
     cut = f"""CASE WHEN length(clean) <= {max_chars} THEN clean
               ELSE regexp_replace(left(clean, {max_chars}), '\\s+\\S*$', '') END"""
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE chosen_captions AS
         SELECT row_id, rank, kind, {cut} AS caption, boilerplate, words, clean, {caption_id_sql("clean")} AS caption_id
-        FROM ({_judged_sql("captions")}) WHERE clean <> ''
+        FROM ({_judged_sql("captions")}) WHERE clean <> '' AND kind <> 'page_title'
         QUALIFY row_number() OVER (
             PARTITION BY row_id ORDER BY boilerplate, words < {min_words}, rank, kind, clean) = 1""")

@@ -41,7 +41,8 @@ def read_blocklist(file: str) -> tuple[set[str], set[str], set[str]]:
 def judge_content(con: duckdb.DuckDBPyConnection, parameters: RuleParameters) -> None:
     """Temporary table `content(row_id, blocked, nsfw, minor)` over all pairs.
 
-    Every caption candidate counts, not the chosen one alone: what a better caption leaves out is still true.
+    Every caption candidate counts, not the chosen one alone, and so does the page's title, where the source gives it:
+    what a better caption leaves out is still true.
     """
     hosts, addresses, sums = read_blocklist(parameters.blocklist) if parameters.blocklist else (set(), set(), set())
     hosts |= {host.lower().strip(".") for host in parameters.blocked_hosts}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from warehouse.errors import InputError
@@ -12,7 +12,7 @@ from warehouse.errors import InputError
 _MAX_DISTANCE = 16  # above, bands are so short that everything is compared with everything
 _RANGES: dict[str, tuple[float, float]] = {
     "min_side_px": (1, 100_000),
-    "min_score": (0, 1),
+    "min_score": (0.5, 1),  # no detector gives a face of less (gptface_core.faces.detector.DEFAULT_MIN_SCORE)
     "min_face_px": (1, 100_000),
     "max_yaw_deg": (0, 180),
     "max_roll_deg": (0, 180),
@@ -48,7 +48,7 @@ class RuleParameters:
     blocked_hosts: tuple[str, ...] = ()  # "example.org" means its subdomains, too
     blocklist: str = ""  # a text file: a host, an address or a sha256 a line, "#" begins a comment
     one_face: bool = True  # exactly one; otherwise the largest of several is used
-    min_score: float = 0.5  # of the detector
+    min_score: float = 0.5  # of the detector, which gives no face of less
     min_face_px: int = 64  # shorter side of the face's box
     max_yaw_deg: float = 90.0  # estimated; an unknown pose passes
     max_roll_deg: float = 180.0
@@ -84,14 +84,68 @@ class RuleParameters:
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> RuleParameters:
         """Parameters by name; an unknown name is an InputError that lists the known ones."""
-        known = [f.name for f in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                raise InputError(f"no rule parameter {name!r}: choose from {', '.join(known)}")
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**{parameter_name(name): value for name, value in values.items()})  # type: ignore[arg-type]
+
+    @classmethod
+    def from_words(cls, words: Iterable[str]) -> RuleParameters:
+        """Parameters from words `name=value`, as `--rule` gives them. Raises InputError."""
+        values: dict[str, object] = {}
+        for word in words:
+            name, equals, text = word.partition("=")
+            if not equals:
+                raise InputError(f"rule {word!r} is not of the form name=value, such as min_face_px=96")
+            found = parameter_name(name)
+            values[found] = _from_text(found, text)
+        return cls.from_mapping(values)
+
+    @classmethod
+    def from_release(cls, rules: str) -> RuleParameters:
+        """Parameters from the JSON of a release, perhaps an older one: its decisions would be the same by them.
+
+        A name that is not known any more is left out. Scores under the detector's own were allowed once, without any
+        effect.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        values = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(rules).items() if name in known
+        }
+        if "min_score" in values:
+            values["min_score"] = max(values["min_score"], _RANGES["min_score"][0])
+        return cls.from_mapping(values)
+
+    def changed(self, name: str, text: str) -> RuleParameters:
+        """These with one parameter set from text. `face_px` will do for `min_face_px`. Raises InputError."""
+        found = parameter_name(name)
+        return RuleParameters.from_mapping({**dataclasses.asdict(self), found: _from_text(found, text)})
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+def parameter_name(name: str) -> str:
+    """The parameter that `name` stands for: itself, or without min_, max_ or allow_. Raises InputError."""
+    known = [field.name for field in dataclasses.fields(RuleParameters)]
+    found = next((full for full in (name, f"min_{name}", f"max_{name}", f"allow_{name}") if full in known), None)
+    if found is None:
+        raise InputError(f"no rule parameter {name!r}: choose from {', '.join(known)}")
+    return found
+
+
+def _from_text(name: str, text: str) -> object:
+    """The value of a parameter, of its default's type."""
+    default = getattr(RuleParameters, name)
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise InputError(f"rule parameter {name}={text!r}: choose true or false")
+        return text.lower() == "true"
+    if isinstance(default, tuple):
+        return tuple(word for word in text.split(",") if word)
+    if isinstance(default, str):
+        return text
+    try:
+        return int(text) if isinstance(default, int) else float(text)
+    except ValueError as error:
+        raise InputError(f"rule parameter {name}={text!r}: give a number") from error
 
 
 def _check(name: str, value: object, default: object) -> None:
@@ -105,7 +159,8 @@ def _check(name: str, value: object, default: object) -> None:
             raise InputError(f"rule parameter {name}={value!r}: give {'a whole' if whole else 'a'} number")
         low, high = _RANGES[name]
         if not low <= value <= high:
-            raise InputError(f"rule parameter {name}={value!r}: choose {low:g} to {high:g}")
+            why = " (the detector gives no face of less)" if name == "min_score" and value < low else ""
+            raise InputError(f"rule parameter {name}={value!r}: choose {low:g} to {high:g}{why}")
     elif isinstance(default, str):
         if not isinstance(value, str):
             raise InputError(f"rule parameter {name}={value!r}: give a text")

@@ -35,6 +35,7 @@ class CaptionKind(StrEnum):
     META = "meta"  # og: and twitter: title and description
     JSON_LD = "json_ld"
     LIST = "list"
+    PAGE_TITLE = "page_title"  # <title>: tells what the page is about; never chosen as a caption
 
 
 # Texts written for the picture come first, then those of what holds it, then those of the page and its section.
@@ -49,6 +50,7 @@ CAPTION_RANKING = (
     CaptionKind.TABLE_ROW,
     CaptionKind.META,
     CaptionKind.NEARBY,
+    CaptionKind.PAGE_TITLE,
 )
 
 

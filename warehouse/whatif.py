@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from warehouse.identities import read_vectors
 from warehouse.parameters import RuleParameters
 from warehouse.rules import decide
 
-# Groups that a change may treat differently; SQL over pairs p, images i, pictures t, faces f.
+# Groups that a change may treat differently; SQL over pairs p, images i, pictures t, faces f. The place
+# {drawing_flatness} is for that of the rules before the change.
 GROUPS = {
     "host": "p.image_host",
     "source": "p.source",
@@ -23,7 +23,7 @@ GROUPS = {
     "caption_kind": "coalesce(a.caption_kind, b.caption_kind)",
     "brightness": "CASE WHEN f.brightness < 80 THEN 'dark' WHEN f.brightness < 160 THEN 'medium' ELSE 'bright' END",
     "pose": "CASE WHEN abs(f.yaw_deg) < 15 THEN 'frontal' WHEN abs(f.yaw_deg) < 45 THEN 'turned' ELSE 'profile' END",
-    "image_type": f"CASE WHEN f.flatness >= {RuleParameters().drawing_flatness} THEN 'drawing' "
+    "image_type": "CASE WHEN f.flatness >= {drawing_flatness} THEN 'drawing' "
     "WHEN f.flatness IS NOT NULL THEN 'photo' END",
     "face_size": "CASE WHEN f.face_px < 64 THEN 'under 64' WHEN f.face_px < 128 THEN '64-127' ELSE '128 and more' END",
 }
@@ -55,41 +55,12 @@ class WhatIf:
 
 def release_rules(con: duckdb.DuckDBPyConnection, release: int | None = None) -> RuleParameters:
     """The rules of a release (default: the newest). Raises InputError where there is none."""
-    import json
-
     row = con.execute(
         "SELECT rules FROM releases WHERE release = coalesce(?, (SELECT max(release) FROM releases))", [release]
     ).fetchone()
     if row is None:
         raise InputError(f"no release {release or ''} in this lake: run `gptface build ...` first")
-    known = {field.name for field in dataclasses.fields(RuleParameters)}
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(row[0]).items() if name in known}
-    return RuleParameters.from_mapping(values)
-
-
-def changed_rules(rules: RuleParameters, name: str, text: str) -> RuleParameters:
-    """`rules` with one parameter set from text. `face_px` will do for `min_face_px`. Raises InputError."""
-    known = [field.name for field in dataclasses.fields(RuleParameters)]
-    found = next((n for n in (name, f"min_{name}", f"max_{name}", f"allow_{name}") if n in known), None)
-    if found is None:
-        raise InputError(f"no rule parameter {name!r}: choose from {', '.join(known)}")
-    values = {**dataclasses.asdict(rules), found: _value(found, text, getattr(rules, found))}
-    return RuleParameters.from_mapping(values)
-
-
-def _value(name: str, text: str, now: object) -> object:
-    if isinstance(now, bool):
-        if text.lower() not in ("true", "false"):
-            raise InputError(f"rule parameter {name}={text!r}: choose true or false")
-        return text.lower() == "true"
-    if isinstance(now, tuple):
-        return tuple(word for word in text.split(",") if word)
-    if isinstance(now, str):
-        return text
-    try:
-        return int(text) if isinstance(now, int) else float(text)
-    except ValueError as error:
-        raise InputError(f"rule parameter {name}={text!r}: give a number") from error
+    return RuleParameters.from_release(row[0])
 
 
 def what_if(
@@ -101,6 +72,7 @@ def what_if(
     """
     if by not in GROUPS:
         raise InputError(f"no group {by!r}: choose from {', '.join(GROUPS)}")
+    group = GROUPS[by].format(drawing_flatness=before.drawing_flatness)
     vectors = read_vectors(root)
     with lake.connect(root, at) as con:
         for name, rules in (("before", before), ("after", after)):
@@ -108,7 +80,7 @@ def what_if(
             con.execute(f"CREATE TEMP TABLE rules_{name} AS FROM new_decisions")
         con.execute(f"""
             CREATE TEMP TABLE compared AS
-            SELECT coalesce({GROUPS[by]}, 'unknown') AS grouped, a.kept AS was, b.kept AS would, b.reason
+            SELECT coalesce({group}, 'unknown') AS grouped, a.kept AS was, b.kept AS would, b.reason
             FROM rules_before a JOIN rules_after b USING (row_id) JOIN pairs p USING (row_id)
             LEFT JOIN images i USING (url_id) LEFT JOIN pictures t ON t.image_id = i.image_id
             LEFT JOIN faces f ON f.image_id = i.image_id AND f.face_index = 0

@@ -42,7 +42,9 @@ def build(
     root: Root = DEFAULT_ROOT,
     detector: Annotated[str, typer.Option(help="insightface, cascade or auto.")] = "auto",
     pack: Annotated[str, typer.Option(help="InsightFace model pack.")] = "buffalo_sc",
-    rule: Annotated[list[str] | None, typer.Option(help="A rule's parameter, name=value; may be repeated.")] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(help="A rule's parameter, such as min_face_px=96; may be repeated.")
+    ] = None,
     refresh: Annotated[bool, typer.Option(help="Crawl again: what is new, changed, or failed in passing.")] = False,
     recheck_days: Annotated[
         float, typer.Option(min=0, help="Ask again, conditionally, for pictures older than this (0: never).")
@@ -73,7 +75,11 @@ def build(
         typer.Option(help="float32, or bfloat16: faster on a CPU with AMX, needs openvino."),
     ] = "float32",
     provider: Annotated[
-        str, typer.Option(help="onnxruntime's, for InsightFace, e.g. CUDAExecutionProvider.")
+        str,
+        typer.Option(
+            help="onnxruntime's, for InsightFace, e.g. CUDAExecutionProvider (pictures go to it 16 at a time); "
+            "gptface doctor lists them."
+        ),
     ] = "CPUExecutionProvider",
     clip: Annotated[
         str,
@@ -100,11 +106,11 @@ def build(
     Example: gptface build site:https://example.org/people/ --detector insightface --rule min_face_px=96
     """
     from flows.cli.ui import RichSink
-    from flows.steps.config import BuildConfig, parse_settings
+    from flows.steps.config import BuildConfig
     from flows.steps.metrics import served_metrics
     from flows.steps.pipeline import build as run
     from flows.steps.runner import LocalRunner, WorkerPool
-    from warehouse.rules import RuleParameters
+    from warehouse.parameters import RuleParameters
 
     config = BuildConfig(
         source=source,
@@ -136,7 +142,7 @@ def build(
         clip=clip,
         clip_device=clip_device,
         catalog=catalog,
-        rules=parse_settings(RuleParameters, rule or []),
+        rules=RuleParameters.from_words(rule or []),
         samples_per_shard=samples_per_shard,
     )
     with WorkerPool(workers) as pool, served_metrics(root, metrics), RichSink() as sink:
@@ -157,7 +163,12 @@ def funnel(root: Root = DEFAULT_ROOT, at: At = None) -> None:
 
 
 def report(root: Root = DEFAULT_ROOT, at: At = None) -> None:
-    """Write ROOT/reports/index.html anew: funnel, faces, losses, reconstructions, edits.
+    """Write ROOT/reports/index.html anew: one page that needs nothing but itself.
+
+    It draws the funnel with every reason; sizes, scores, pose, sharpness, brightness (flatness and CLIP similarity
+    where measured); hosts, languages, duplicates, changes since the release before; balance by group with each
+    rule's drop; some of what was dropped and of what was kept; the model's figures, losses, reconstructions and
+    edits; shards, runs and configuration.
 
     With --at N it is ROOT/reports/release-0000N.html, about that release.
 

@@ -98,7 +98,7 @@ def _print(report: RebuildReport, root: Path) -> None:
     out.print(table)
     for kind, text in (
         ("identical", "have the manifest's bytes (sha256)"),
-        ("short", "lack samples; the rest is identical to a build without them"),
+        ("short", "lack samples; those that are left are as in the manifest"),
         ("close", "have the manifest's pixels, by another encoder"),
         ("dropped", "have no sample left"),
         ("other", "are NOT what the manifest says"),

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from flows.cli.ui import out
@@ -32,8 +33,9 @@ def print_build(summary: BuildSummary) -> None:
 
 
 def print_funnel(root: Path, at: int | None) -> None:
-    """The funnel of the current release, or of release `at`."""
+    """The funnel of the current release, or of release `at`, and what its reasons mean."""
     import warehouse
+    from warehouse.report.reasons import sentence
 
     with warehouse.connect(root, at=at) as con:
         rows = con.execute("SELECT stage, reason, pairs, remaining FROM funnel ORDER BY stage_order").fetchall()
@@ -47,13 +49,16 @@ def print_funnel(root: Path, at: int | None) -> None:
         style = "bold green" if reason == "kept" else ""
         table.add_row(stage, reason, f"{pairs:,}", _share(pairs, total), f"{remaining:,}", style=style)
     out.print(table)
+    for _, reason, _, _ in rows:
+        out.print(f"{reason}: {sentence(reason)}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def print_what_if(answer: WhatIf, by: str, top: int) -> None:
-    """Rows lost and gained by a change of rules: the whole, then the largest groups, then the reasons."""
-    table = Table(title="If the rule were changed", title_justify="left")
+def print_what_if(answer: WhatIf, rule: str, values: tuple[object, object], by: str, top: int) -> None:
+    """Rows lost and gained by a change of `rule` between two values: the whole, the largest groups, the reasons."""
+    before, after = (escape(_rule_value(value)) for value in values)
+    table = Table(title=f"If {rule} were {after}, not {before}", title_justify="left")
     table.add_column(by)
-    for name in ("kept now", "kept then", "lost", "gained", "lost share"):
+    for name in (f"kept at {before}", f"kept at {after}", "lost", "gained", "lost share"):
         table.add_column(name, justify="right")
     for cost in (answer.total, *answer.groups[:top]):
         cells = [f"{number:,}" for number in (cost.before, cost.after, cost.lost, cost.gained)]
@@ -64,6 +69,13 @@ def print_what_if(answer: WhatIf, by: str, top: int) -> None:
         out.print(f"... and {len(answer.groups) - top:,} more groups: --top shows more", highlight=False)
     for reason, rows in answer.reasons.items():
         out.print(f"{rows:,} would go by {reason}", highlight=False)
+
+
+def _rule_value(value: object) -> str:
+    """As `--rule` takes it; "none" for an empty list or text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return (",".join(map(str, value)) if isinstance(value, tuple) else str(value)) or "none"
 
 
 def print_training(summary: TrainSummary) -> None:

@@ -32,8 +32,8 @@ def takedown(
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
     near_bits: Annotated[int, typer.Option(min=0, max=16, help="Bits in which hashes of --like may differ.")] = 3,
     similarity: Annotated[float, typer.Option(help="Cosine from which --person-like takes faces for the same.")] = 0.4,
-    detector: Annotated[str, typer.Option(help="Of --person-like: insightface, cascade or auto.")] = "auto",
-    pack: Annotated[str, typer.Option(help="Of --person-like: InsightFace model pack.")] = "buffalo_sc",
+    detector: Annotated[str, typer.Option(help="Of --like and --person-like: insightface, cascade or auto.")] = "auto",
+    pack: Annotated[str, typer.Option(help="Of --like and --person-like: InsightFace model pack.")] = "buffalo_sc",
 ) -> None:
     """Remove pictures for good, from all releases and all files, and see to it that they do not come back.
 

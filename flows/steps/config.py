@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gptface_core.config import RunOptions
-from warehouse.rules import RuleParameters
+from warehouse.parameters import RuleParameters, parameter_name
 
 C = TypeVar("C")
 DEFAULT_ROOT = "./gptface-data"
@@ -225,37 +225,9 @@ def from_dict(cls: type[C], data: Mapping[str, Any]) -> C:
     return cls(**{name: _coerce(name, value, hints[name]) for name, value in data.items()})
 
 
-def parse_settings(cls: type[C], settings: list[str]) -> C:
-    """Make a config from `name=value` words, as `--rule min_face_px=32` gives them."""
-    hints = typing.get_type_hints(cls)
-    data: dict[str, Any] = {}
-    for word in settings:
-        name, equals, text = word.partition("=")
-        if not equals:
-            raise ConfigError(f"{word!r} is not of the form name=value")
-        if name not in hints:
-            raise ConfigError(f"unknown parameter {name!r}: choose from {', '.join(sorted(hints))}")
-        data[name] = _from_text(name, text, hints[name])
-    return from_dict(cls, data)
-
-
-def _from_text(name: str, text: str, hint: Any) -> Any:
-    if hint is bool:
-        if text.lower() not in ("true", "false"):
-            raise ConfigError(f"{name}={text}: choose true or false")
-        return text.lower() == "true"
-    if hint in (int, float):
-        try:
-            return hint(text)
-        except ValueError as error:
-            raise ConfigError(f"{name}={text}: not a number") from error
-    if typing.get_origin(hint) is tuple:
-        inner = typing.get_args(hint)[0]
-        return tuple(_from_text(name, word, inner) for word in text.split(",") if word)
-    return text
-
-
 def _coerce(name: str, value: Any, hint: Any) -> Any:
+    if hint is RuleParameters and isinstance(value, Mapping):
+        value = {parameter_name(rule): each for rule, each in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_dict(hint, value)
     if typing.get_origin(hint) is tuple:

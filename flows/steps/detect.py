@@ -19,11 +19,13 @@ from gptface_core.errors import InputError
 from gptface_core.faces.decode import MAX_PIXELS
 from gptface_core.faces.detector import DEFAULT_MIN_SCORE, Detector, describe_detector, load_detector
 from gptface_core.faces.embed import FLOAT32, Embedder, describe_embedder
+from gptface_core.faces.network import CPU
 from gptface_core.faces.packs import DEFAULT_PACK
 from warehouse.schema import FACES, PICTURES, Reason, Status
 
 _LOG = logging.getLogger(__name__)
 
+GPU_BATCH = 16  # pictures that the detector's network takes at once elsewhere than on a CPU, where one gains most
 # Options of glibc's mallopt: -1, M_TRIM_THRESHOLD, how much free memory may stay; -3, M_MMAP_THRESHOLD, from what size
 # on memory is taken from the system and given back by itself (32 MiB is the most).
 _GLIBC_KEEPS = {-1: 256 << 20, -3: 32 << 20}
@@ -65,7 +67,7 @@ def detect_part(
     min_score: float = DEFAULT_MIN_SCORE,
     max_pixels: int = MAX_PIXELS,
     provider: str = "CPUExecutionProvider",
-    batch: int = 1,
+    batch: int = 0,
     embed: bool = False,
     embed_days: int = EMBED_DAYS,
     embed_precision: str = FLOAT32,
@@ -75,12 +77,14 @@ def detect_part(
     One row per distinct picture, sorted by image_id; a picture that does not decode has a reason instead of a size.
     A finished part is left as it is, unless another detector made it or the pictures have changed since. With `embed`
     also `faces/<part>.embeddings.parquet`: biometric data that expire after `embed_days` days. Where they alone are
-    missing or expired, no face is looked for again.
+    missing or expired, no face is looked for again. `batch` pictures are looked at together; 0: GPU_BATCH with another
+    provider than the CPU's, else one. The faces are the same, to some hundredths of a pixel.
 
     Raises:
         InputError: the part is not downloaded, its tar is damaged, or the detector or embedder is not to be had.
     """
     started = time.monotonic()
+    batch = batch or (1 if provider == CPU else GPU_BATCH)
     description = describe_detector(detector, pack, models_root, det_size, min_score)
     members = _members(part, crawl_dir)
     faces_path, pictures_path = (crawl_dir / "faces" / f"{part:05d}.{kind}.parquet" for kind in ("faces", "pictures"))

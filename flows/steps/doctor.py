@@ -42,6 +42,7 @@ def examine(root: Path, pack: str = "buffalo_sc") -> Iterator[Check]:
     yield check_duckdb()
     yield check_detector(pack)
     yield check_gpu()
+    yield check_providers()
     yield check_disk(root)
     yield check_embeddings(root)
     yield check_prefect()
@@ -139,6 +140,19 @@ def check_gpu() -> Check:
         return Check("GPU", Verdict.OK, torch.cuda.get_device_name(0))
     mend = "none needed for presets demo and tiny; mini takes CPU hours, small and base want a GPU"
     return Check("GPU", Verdict.NOTE, f"none (torch {torch.__version__}, {os.cpu_count()} CPU cores)", mend)
+
+
+def check_providers() -> Check:
+    """What onnxruntime can run faces on; a GPU that torch sees is none to it without its own build."""
+    import onnxruntime
+    import torch
+
+    providers = onnxruntime.get_available_providers()
+    found = f"{onnxruntime.__version__} with {', '.join(providers)} (--provider of build)"
+    if torch.cuda.is_available() and "CUDAExecutionProvider" not in providers:
+        mend = "to find faces on the GPU: pip uninstall onnxruntime; pip install onnxruntime-gpu"
+        return Check("onnxruntime", Verdict.NOTE, found, mend)
+    return Check("onnxruntime", Verdict.OK, found)
 
 
 def check_disk(root: Path) -> Check:

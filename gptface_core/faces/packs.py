@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptface_core.errors import InputError
+from gptface_core.faces.align import ARCFACE_PX
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,16 +80,19 @@ def find_pack(pack: str = DEFAULT_PACK, root: Path | None = None) -> Pack:
 
 
 def find_embedder(pack: str = DEFAULT_PACK, root: Path | None = None) -> tuple[Path, str]:
-    """The recogniser of a pack and its sha256: its only other model (packs with more are not known here).
+    """The recogniser of a pack and its sha256: its only other model, or of several (buffalo_l has four) the one that
+    takes aligned crops and gives a vector.
 
     Raises:
-        InputError: no such file, several, or another sha256 than the known one.
+        InputError: no such file, several, one that is no ONNX model, or another sha256 than the known one.
     """
     find_pack(pack, root)
     folder = pack_folder(pack, root)
     known = KNOWN_EMBEDDERS.get(pack)
     wanted = known[0] if known else "*.onnx"
     files = [path for path in sorted(folder.glob(wanted)) if not path.name.startswith(_DETECTOR_PREFIXES)]
+    if len(files) > 1:
+        files = [path for path in files if _is_recogniser(path)]
     if len(files) != 1:
         found = ", ".join(path.name for path in files) or "none"
         raise InputError(
@@ -102,6 +106,23 @@ def find_embedder(pack: str = DEFAULT_PACK, root: Path | None = None) -> tuple[P
             f"{how_to_get(pack, root)}"
         )
     return files[0], sha256
+
+
+def _is_recogniser(path: Path) -> bool:
+    """Whether an ONNX model takes crops of ARCFACE_PX and gives one vector each, unlike those of landmarks and age."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        graph = onnx.load(os.fspath(path), load_external_data=False).graph
+    except DecodeError as error:
+        raise InputError(f"{path} is damaged or no ONNX model: unzip its pack anew") from error
+    weights = {tensor.name for tensor in graph.initializer}  # older files list these among the inputs
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        return False
+    taken, given = ([side.dim_value for side in value.type.tensor_type.shape.dim] for value in (*inputs, *graph.output))
+    return taken[1:] == [3, ARCFACE_PX, ARCFACE_PX] and len(given) == 2
 
 
 def _detector_file(pack: str, folder: Path) -> Path:

@@ -8,6 +8,7 @@ import pytest
 
 from crawler.extract import absolute, extract_page, largest_of_srcset
 from crawler.markup import decode_html
+from crawler.page import MAX_CAPTIONS
 from warehouse.schema import CaptionKind
 
 URL = "https://example.org/people/index.html"
@@ -176,3 +177,16 @@ def test_text_is_safe_for_tables() -> None:
     [(_, captions)] = pictures('<img src="a.jpg" alt="a&#0;b&#xD800;c">')
     captions[0][1].encode("utf-8")
     assert "\0" not in captions[0][1]
+
+
+def test_the_title_of_the_page_comes_last_with_every_picture() -> None:
+    html = "<title> Our\n kids </title><svg><title>A star</title></svg><img src=a.jpg alt=Ann><img src=b.jpg>"
+    assert [texts for _, texts in pictures(html)] == [
+        [("alt", "Ann"), ("page_title", "Our kids")],
+        [("page_title", "Our kids")],
+    ]
+    # However many texts a picture has, the rules for content get to see the title.
+    many = "".join(f'<img src="a.jpg" alt="text {i}">' for i in range(100))
+    (only,) = [texts for _, texts in pictures(f"<title>Our kids</title>{many}")]
+    assert only[-1] == ("page_title", "Our kids")
+    assert len(only) == MAX_CAPTIONS + 1

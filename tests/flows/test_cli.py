@@ -97,7 +97,7 @@ def test_every_command_has_help_with_an_example(gptface: Gptface, name: str) -> 
         (("build", "list:missing.csv"), "no file matches missing.csv"),
         (("build", "sample:7"), "give a number of pictures from 50"),
         (("build", "sample:60", "--detector", "foo"), "unknown detector 'foo': choose from auto, insightface, cascade"),
-        (("build", "sample:60", "--rule", "min_face=3"), "unknown parameter 'min_face': choose from"),
+        (("build", "sample:60", "--rule", "min_face=3"), "no rule parameter 'min_face': choose from"),
         (("build", "sample:60", "--rule", "min_face_px=0"), "min_face_px=0: choose 1 to 100000"),
         (("sql", "select 1"), "run `gptface build"),
         (("funnel",), "run `gptface build"),

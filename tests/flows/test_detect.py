@@ -296,6 +296,22 @@ def test_embeddings_are_made_only_when_asked_for_and_expire(test_models: Path, t
         detect_part(0, crawl, "insightface", root, pack="test_sc", embed=True, embed_days=0)
 
 
+def test_pictures_go_to_a_gpu_many_at_a_time_and_to_a_cpu_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def loaded(*words: Any) -> Any:
+        asked.append(words[-2:])
+        return load_detector("cascade")
+
+    monkeypatch.setattr(detect, "load_detector", loaded)
+    cpu, gpu = "CPUExecutionProvider", "CUDAExecutionProvider"
+    for name, options in (("a", {}), ("b", {"provider": gpu}), ("c", {"provider": gpu, "batch": 2})):
+        assert detect_part(0, write_crawl(tmp_path / name, [jpeg(3)]), "cascade", **options).pictures == 1
+    assert asked == [(cpu, 1), (gpu, detect.GPU_BATCH), (gpu, 2)]
+
+
 @pytest.mark.realdata
 def test_a_batch_of_pictures_gives_the_same_rows(test_models: Path, tmp_path: Path) -> None:
     here, there = write_crawl(tmp_path / "a", mixed()), write_crawl(tmp_path / "b", mixed())

@@ -53,3 +53,19 @@ def test_a_damaged_detector_pack_is_bad_and_a_missing_one_a_note(
     folder.mkdir(parents=True)
     (folder / "det_500m.onnx").write_bytes(b"half a file")
     assert doctor.check_detector("buffalo_sc").verdict is Verdict.BAD
+
+
+def test_providers_are_named_and_a_gpu_without_one_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for providers, verdict in (
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], Verdict.OK),
+        (["CPUExecutionProvider"], Verdict.NOTE),
+    ):
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda found=providers: found)
+        check = doctor.check_providers()
+        assert check.verdict is verdict
+        assert ", ".join(providers) in check.found
+        assert ("onnxruntime-gpu" in check.mend) == (verdict is Verdict.NOTE)

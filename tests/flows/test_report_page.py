@@ -40,7 +40,7 @@ def test_the_page_shows_the_figures_of_the_lake(browser: str, built_root: Path, 
     assert shown.returncode == 0, shown.stderr[-2000:]
     assert "Refused to" not in shown.stderr, "the page breaks its own content policy"
     text = shown.stdout
-    assert str(kept) in text
+    assert f'<span class="label">Kept</span><b>{kept:,}</b>' in text
     for reason, pairs in reasons:
         row = text.split(f">{reason}<", 1)[1][:300]
         assert f">{pairs}<" in row.replace("\n", "").replace(" ", ""), f"{reason}: {pairs} not beside it"

@@ -23,7 +23,7 @@ from tests.flows.takedown_root import residue
 from tests.flows.test_recrawl_e2e import InlineRunner, Site, serving
 from tests.gptface_core.tiny_clip import captions_of
 from warehouse.parameters import RuleParameters
-from warehouse.whatif import changed_rules, release_rules, what_if
+from warehouse.whatif import release_rules, what_if
 
 pytestmark = pytest.mark.e2e
 FACES, TRUE = 8, 4  # so many have a true caption, the others its opposite
@@ -77,7 +77,7 @@ def test_captions_are_compared_with_faces_once_per_model(
     with contextlib.closing(warehouse.connect(root)) as con:
         now = release_rules(con)
     middle = str((true + untrue) / 2)
-    cost = what_if(root, now, changed_rules(now, "clip_similarity", middle))
+    cost = what_if(root, now, now.changed("clip_similarity", middle))
     assert 0 < cost.total.lost == cost.reasons["clip_similarity"] < first.kept
     third = run(site, root, rules=RuleParameters(min_clip_similarity=float(middle)))
     assert (third.release, third.reasons["clip_similarity"]) == (3, cost.total.lost)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from literal_crawls import Shot, write_crawl
 from PIL import Image
+from sql_bins import sql_bins
 
 from warehouse import lake
 from warehouse.errors import InputError
@@ -145,6 +146,23 @@ def test_histograms_count_every_picture_once(root: Path) -> None:
     assert sum(sides.found) == 14
     assert faces.threshold == 64
     assert all(k <= f for h in corpus.histograms for k, f in zip(h.kept, h.found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("title", "measure", "table"),
+    [
+        ("Face size", "face_px", "faces WHERE face_index = 0"),
+        ("Detection score", "score", "faces WHERE face_index = 0"),
+        ("Picture size, shorter side", "least(width_px, height_px)::FLOAT", "pictures WHERE reason IS NULL"),
+    ],
+)
+def test_every_bin_of_a_histogram_is_that_of_sql(root: Path, title: str, measure: str, table: str) -> None:
+    corpus, _ = _read(root)
+    chart = next(chart for chart in corpus.histograms if chart.title == title)
+    with contextlib.closing(lake.connect(root)) as con:
+        bins = sql_bins(con, chart, f"SELECT image_id, {measure} AS x FROM {table}")
+    assert list(zip(chart.found, chart.kept, strict=True)) == bins
+    assert len(chart.found) > 1 or title.startswith("Picture"), "one bar proves nothing"
 
 
 def test_hostile_text_stays_text(root: Path, page: str) -> None:

@@ -16,15 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 from literal_crawls import Shot, write_crawl
 from PIL import Image
+from sql_bins import sql_bins
 
 from warehouse import lake
 from warehouse.publish import publish
-from warehouse.report.balance import read_balance
+from warehouse.report.balance import _reasons_by_rule, read_balance
 from warehouse.report.data import read_corpus
 from warehouse.report.dropped import read_dropped
 from warehouse.report.page import More, percent, render_page
 from warehouse.report.spread import read_spread
+from warehouse.rules import RULES
 from warehouse.schema import IMAGES
+from warehouse.tables import reason_rows
 
 pytestmark = pytest.mark.e2e  # a lake
 HOSTILE = 'A woman <script>alert(1)</script>"><img src=x onerror=alert(2)> smiling'
@@ -122,24 +125,54 @@ def test_pose_and_light_count_every_face_once(con: duckdb.DuckDBPyConnection, mo
     assert [chart.title for chart in more.spread.histograms] == ["Yaw, to either side"]
     for chart in more.spread.histograms:
         assert (sum(chart.found), sum(chart.kept)) == (faces, kept), chart.title
+    (yaw,) = more.spread.histograms
+    turned = "SELECT image_id, round(abs(yaw_deg), 1)::FLOAT AS x FROM faces WHERE face_index = 0"
+    assert len(yaw.found) > 3
+    assert list(zip(yaw.found, yaw.kept, strict=True)) == sql_bins(con, yaw, turned)
 
 
 def test_balance_on_the_page_is_that_of_sql(con: duckdb.DuckDBPyConnection, more: More, page: str) -> None:
     found = rows(
         con,
         """SELECT CASE WHEN f.face_px < 64 THEN 'under 64' WHEN f.face_px < 128 THEN '64-127' ELSE '128 and more' END,
-                  count(*), count(*) FILTER (d.kept), count(*) FILTER (d.reason = 'face_px')
-           FROM decisions d JOIN pairs USING (row_id) JOIN images i USING (url_id)
+                  count(*), count(*) FILTER (d.kept), count(*) FILTER (d.reason = 'face_px'),
+                  count(*) FILTER (r.stage_order >= (SELECT stage_order FROM reasons WHERE reason = 'face_px'))
+           FROM decisions d JOIN reasons r USING (reason) JOIN pairs USING (row_id) JOIN images i USING (url_id)
            JOIN faces f ON f.image_id = i.image_id AND f.face_index = 0 GROUP BY 1""",
     )
     text = re.sub(r"\s+", " ", page)
-    for group, count, kept, dropped in found:
+    for group, count, kept, dropped, reached in found:
         row = (
             f'{group}</th><td class="n">{count}</td><td class="n">{kept}</td><td class="n">{percent(kept / count)}</td>'
         )
         assert row in text
-        assert f'title="{dropped} of {count}, 95 %:' in text
+        assert f'title="{dropped} of {reached}, 95 %:' in text
     assert {row[0]: row[3] for row in found}["under 64"] == 9
+    assert any(row[4] < row[1] for row in found), "every face reaches the rule: this proves nothing"
+
+
+def test_every_rule_that_dropped_something_has_its_share_of_those_that_reached_it(
+    con: duckdb.DuckDBPyConnection, more: More
+) -> None:
+    by_host = next(balance for balance in more.balance if balance.by == "host")
+    assert [rule.reason for rule in by_host.rules] == [
+        *("robots_txt", "truncated_image", "minor", "no_face", "face_px", "no_caption", "duplicate_image")
+    ]
+    funnel = {
+        reason: (pairs, pairs + left)
+        for reason, pairs, left in rows(con, "SELECT reason, pairs, remaining FROM funnel")
+    }
+    for rule in by_host.rules:  # one reason of each rule here, and one host
+        assert (rule.overall.part, rule.overall.whole) == funnel[rule.reason], rule.reason
+        assert [(drop.dropped.part, drop.dropped.whole) for drop in rule.groups] == [funnel[rule.reason]]
+
+
+def test_reasons_of_one_rule_share_those_that_reached_it() -> None:
+    rules = _reasons_by_rule()
+    assert [reason for reasons in rules for reason in reasons] == [reason for reason, _, _ in reason_rows()[:-1]]
+    assert rules[0][0] == "robots_txt" and "taken_down" in rules[0] and "bad_address" not in rules[0]
+    assert ["not_an_image", "truncated_image", "too_many_pixels"] in rules
+    assert all([rule.reason] in rules for rule in RULES if rule.reason_sql is None)
 
 
 def test_each_reason_shows_what_it_dropped_and_unfit_pictures_are_not_shown(

@@ -21,7 +21,7 @@ from warehouse.removal import Removal
 from warehouse.report.spread import read_spread
 from warehouse.schema import SIMILARITIES
 from warehouse.similarities import chosen_texts
-from warehouse.whatif import changed_rules, release_rules, what_if
+from warehouse.whatif import release_rules, what_if
 
 GOOD, BAD, UNKNOWN = Shot("good"), Shot("bad", captions=(("alt", "Tickets for the old harbour"),)), Shot("unknown")
 MODEL, OTHER = "open_clip:a:1:2", "open_clip:b:3:4"
@@ -70,7 +70,7 @@ def test_nothing_is_dropped_until_a_threshold_is_set(
         kept = con.execute("SELECT image_id, clip_similarity FROM corpus WHERE clip_similarity > 0.2").fetchall()
     assert kept == [(GOOD.image_id, pytest.approx(0.3))]
     # What it would cost is known before it is applied; a pair that nobody has measured passes.
-    cost = what_if(tmp_path, now, changed_rules(now, "clip_similarity", "0.2"))
+    cost = what_if(tmp_path, now, now.changed("clip_similarity", "0.2"))
     assert (cost.total.before, cost.total.after, cost.reasons) == (3, 2, {"clip_similarity": 1})
     with caplog.at_level(logging.WARNING):
         second = publish(tmp_path, [crawl], LIMIT)

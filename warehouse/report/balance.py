@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import duckdb
 
+from warehouse.rules import RULES
+from warehouse.tables import reason_rows
 from warehouse.whatif import GROUPS
 
 _Z = 1.959964  # of the normal distribution, two-sided 95 %
 _SHOWN_GROUPS = 8
-_SHOWN_REASONS = 6
 _OTHERS = "all others"
 # Groupings of the report: title, and whether only pairs with a face have one.
 GROUPINGS = {
@@ -49,7 +50,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Drop:
-    """Of one group, what one rule drops; `differs` where the interval leaves out the share over all groups."""
+    """Of those of a group that reached a rule, what it drops; `differs` where the interval leaves out the overall
+    share."""
 
     group: str
     dropped: Share
@@ -58,7 +60,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class RuleDrops:
-    """What one reason drops, over all groups and by group."""
+    """What one reason drops of the pairs that passed all rules before it, over all groups and by group."""
 
     reason: str
     overall: Share
@@ -121,18 +123,27 @@ def _balance(con: duckdb.DuckDBPyConnection, by: str, title: str, of_faces: bool
 
 
 def _rules(counts: Counter[tuple[str, str]], totals: dict[str, int]) -> tuple[RuleDrops, ...]:
-    """What drops most, reason by reason."""
-    by_reason: Counter[str] = Counter()
-    for (_, reason), count in counts.items():
-        if reason != "kept":
-            by_reason[reason] += count
-    reasons = sorted(by_reason, key=lambda reason: (-by_reason[reason], reason))[:_SHOWN_REASONS]
+    """Every reason that dropped something, in the order of the rules."""
+    left = dict(totals)
     rules = []
-    for reason in reasons:
-        overall = wilson(by_reason[reason], sum(totals.values()))
-        drops = []
-        for name, total in totals.items():
-            dropped = wilson(counts[name, reason], total)
-            drops.append(Drop(name, dropped, not dropped.low <= overall.share <= dropped.high))
-        rules.append(RuleDrops(reason, overall, tuple(drops)))
+    for reasons in _reasons_by_rule():
+        for reason in reasons:
+            dropped = {name: counts[name, reason] for name in totals}
+            if any(dropped.values()):
+                overall = wilson(sum(dropped.values()), sum(left.values()))
+                shares = {name: wilson(dropped[name], left[name]) for name in totals}
+                drops = (Drop(name, s, not s.low <= overall.share <= s.high) for name, s in shares.items())
+                rules.append(RuleDrops(reason, overall, tuple(drops)))
+        left = {name: left[name] - sum(counts[name, reason] for reason in reasons) for name in totals}
     return tuple(rules)
+
+
+def _reasons_by_rule() -> list[list[str]]:
+    """Reasons in the order in which a pair can fall; those of one rule (consent, transfer, decoding) together."""
+    own = {rule.reason.value for rule in RULES if rule.reason_sql is None}
+    found: dict[str, list[str]] = {}
+    for reason, stage, _ in reason_rows():
+        several = stage in ("consent", "transfer", "picture") and reason not in own
+        if stage != "kept":
+            found.setdefault(stage if several else reason, []).append(reason)
+    return list(found.values())

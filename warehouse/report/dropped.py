@@ -49,7 +49,8 @@ def read_dropped(con: duckdb.DuckDBPyConnection, root: Path, per_reason: int = P
     """The first pictures of each reason by row_id (a hash: a random but fixed choice), in the order of the rules."""
     rows = con.execute(
         """SELECT d.reason, p.row_id, i.raw_shard, i.raw_offset, i.raw_bytes, t.width_px, t.height_px,
-               coalesce(d.caption, (SELECT arg_min(text, rank) FROM captions c WHERE c.row_id = p.row_id), ''),
+               coalesce(d.caption, (SELECT arg_min(text, rank) FROM captions c
+                                   WHERE c.row_id = p.row_id AND c.kind <> 'page_title'), ''),
                regexp_replace(p.image_host, '^https?://', '')
            FROM decisions d JOIN reasons r USING (reason) JOIN pairs p USING (row_id) JOIN images i USING (url_id)
            JOIN pictures t ON t.image_id = i.image_id

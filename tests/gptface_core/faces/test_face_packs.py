@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gptface_core.errors import InputError
-from gptface_core.faces.packs import ROOT_VARIABLE, find_pack, how_to_get, pack_folder
+from gptface_core.faces.embed import Embedder
+from gptface_core.faces.packs import ROOT_VARIABLE, find_embedder, find_pack, how_to_get, pack_folder
 
 
 def put(root: Path, pack: str, *names: str) -> Path:
@@ -72,3 +74,45 @@ def test_unknown_pack_is_taken_with_a_warning(tmp_path: Path, caplog: pytest.Log
 def test_real_packs_pass(test_models: Path, pack: str, caplog: pytest.LogCaptureFixture) -> None:
     found = find_pack(pack, test_models / "insightface")
     assert found.sha256.startswith("5e4447f5") and not caplog.records
+
+
+def model(path: Path, side_px: int, *outputs: str) -> None:
+    """An ONNX model of crops with `side_px` that gives the mean colour under each name, listing a weight as input."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    def value(name: str, *shape: int | str) -> object:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    nodes = [helper.make_node("GlobalAveragePool", ["crop"], ["mean"])]
+    nodes += [helper.make_node("Flatten", ["mean"], [name]) for name in outputs]
+    weight = numpy_helper.from_array(np.zeros(1, np.float32), "weight")
+    inputs = [value("crop", "n", 3, side_px, side_px), value("weight", 1)]
+    graph = helper.make_graph(nodes, "small", inputs, [value(name, "n", 3) for name in outputs], [weight])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+
+
+def put_large_pack(root: Path) -> Path:
+    """As buffalo_l and buffalo_s are laid out: landmarks in 3D and 2D, age, and the recogniser."""
+    folder = put(root, "large", "det_10g.onnx")
+    for name, side_px in (("1k3d68", 192), ("2d106det", 192), ("genderage", 96), ("w600k_r50", 112)):
+        model(folder / f"{name}.onnx", side_px, "vector")
+    return folder
+
+
+def test_of_several_models_the_recogniser_is_found_by_what_it_takes_and_gives(tmp_path: Path) -> None:
+    folder = put_large_pack(tmp_path)
+    model(folder / "quality.onnx", 112, "one", "two")  # of the same crops, but not a vector
+    assert find_embedder("large", tmp_path)[0] == folder / "w600k_r50.onnx"
+    vectors = Embedder("large", tmp_path).embed(np.full((2, 112, 112, 3), (200, 90, 180), np.uint8))
+    assert vectors.shape == (2, 3)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_a_pack_with_two_recognisers_or_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    folder = put_large_pack(tmp_path)
+    model(folder / "glintr100.onnx", 112, "vector")
+    with pytest.raises(InputError, match=r"one recogniser .*found glintr100\.onnx, w600k_r50\.onnx"):
+        find_embedder("large", tmp_path)
+    (folder / "glintr100.onnx").write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"glintr100\.onnx is damaged or no ONNX model"):
+        find_embedder("large", tmp_path)
