@@ -42,12 +42,14 @@ def register(
 
 def _write(root: Path, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
     schema, keys = tables.schemas()[table], tables.GROWING[table]
-    given = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    # Times may be texts: DuckDB reads them.
+    kinds = {field.name: None if pa.types.is_timestamp(field.type) else field.type for field in schema}
+    given = pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
     with lake.writing(root) as con:
         con.execute("BEGIN")
         con.execute(f"CREATE TEMP TABLE fresh ({tables.column_ddl(table)})")
         con.register("given", given)  # one insert, not a statement per row: a release may have 50,000 shards
-        con.execute("INSERT INTO fresh SELECT * FROM given")
+        con.execute("INSERT INTO fresh BY NAME SELECT * FROM given")
         match = " AND ".join(f"t.{key} = fresh.{key}" for key in keys)
         if table == "models":
             con.execute(f"UPDATE fresh SET alias = t.alias FROM models t WHERE {match} AND fresh.alias IS NULL")

@@ -37,7 +37,7 @@ class Tally:
 def watched(root: Path, run_id: str, kind: str, subject: str, runner: Runner) -> Iterator[WatchedRunner]:
     """`runner`, watched while the block runs. The caller holds the root; what was told of an earlier run goes.
 
-    A run that fails before any step is done leaves nothing behind.
+    A run that fails before it has begun leaves nothing behind.
     """
     folder = progress_dir(root)
     shutil.rmtree(folder, ignore_errors=True)
@@ -90,7 +90,7 @@ class WatchedRunner:
         self._write()
 
     def end(self, status: str, error: str = "") -> None:
-        if status == "failed" and all(step.ended_at is None for step in self._run.steps):
+        if status == "failed" and not self._has_begun():
             shutil.rmtree(self._folder, ignore_errors=True)
             return
         now = time.time()
@@ -100,6 +100,12 @@ class WatchedRunner:
                     self._change(step.name, ended_at=now)
         self._run = replace(self._run, status=status, ended_at=now, error=error)
         self._write()
+
+    def _has_begun(self) -> bool:
+        """A build has once a row was counted (what cannot be read is found out before), others with their first step."""
+        if self._run.kind == "build":
+            return any(self._folder.glob("work-*.json"))
+        return any(step.ended_at is not None for step in self._run.steps)
 
     def _start(self, name: str, total: float | None) -> None:
         others = tuple(step for step in self._run.steps if step.name != name)

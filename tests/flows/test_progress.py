@@ -109,10 +109,11 @@ def test_a_shard_that_is_tried_again_counts_once(tmp_path: Path) -> None:
 
 def test_how_a_run_ends_is_told_unless_it_did_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such source"), watch(tmp_path) as runner:
-        runner.step("sources", int, "no such source")
+        runner.step("sources", int, "1")
+        runner.step("plan", int, "no such source")
     assert read_progress(tmp_path) is None and not progress_dir(tmp_path).exists(), "a mistyped source leaves nothing"
     with pytest.raises(ValueError, match="broken"), watch(tmp_path) as runner:
-        runner.step("sources", int, "1")
+        runner.map("download", lambda item: Tally(item), [1])
         raise ValueError("broken\nbeyond repair")
     run = read(tmp_path).run
     assert (run.status, run.error) == ("failed", "broken beyond repair")
