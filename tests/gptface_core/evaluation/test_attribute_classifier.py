@@ -40,7 +40,7 @@ def test_it_is_trained_once_per_release_and_kept(drawn: Drawn, tmp_path: Path, m
     context, truth = drawn.context(tmp_path), read_labels(drawn.labels)
     first = trained_classifier(context.train, truth, "one", tmp_path, 2).predict(list(context.test.pictures))
     fits: list[int] = []
-    monkeypatch.setattr(attribute_classifier, "_fit", lambda *arguments: fits.append(arguments[-1]))
+    monkeypatch.setattr(attribute_classifier, "fit", lambda *arguments: fits.append(arguments[-1]))
     again = trained_classifier(context.train, truth, "one", tmp_path, 2).predict(list(context.test.pictures))
     assert fits == [] and all(np.array_equal(first[name], again[name]) for name in first)
     trained_classifier(context.train, truth, "another", tmp_path, 2)
