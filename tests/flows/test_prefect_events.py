@@ -179,14 +179,16 @@ def test_a_suspended_and_a_cancelled_training_leave_no_process_and_save_their_st
 
     running = family()
     suspended = {"type": "PAUSED", "name": "Suspended", "state_details": {"pause_reschedule": True}}
-    assert auto_up.ask(f"/flow_runs/{run}/set_state", {"state": suspended})["status"] == "ACCEPT"
+    answer = auto_up.ask(f"/flow_runs/{run}/set_state", {"state": suspended})
+    assert answer["status"] == "ACCEPT", answer
     _, left = psutil.wait_procs(running, timeout=60)
     assert not left
     assert auto_up.state(run)["name"] == "Suspended"
     first = saved()
     assert first
 
-    assert auto_up.ask(f"/flow_runs/{run}/resume", {})["status"] == "ACCEPT"
+    answer = auto_up.ask(f"/flow_runs/{run}/resume", {})
+    assert answer["status"] == "ACCEPT", answer
     running = family()
     assert auto_up.prefect("flow-run", "cancel", run).returncode == 0
     assert auto_up.until_ended(run)["type"] == "CANCELLED"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 from pathlib import Path
@@ -24,7 +25,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[Snapshot]:
     first = write_crawl(root / "raw/x/g000", [Shot("a"), Shot("b"), Shot("c", face_px=80)], visits=[Visit()])
     publish(root, [first], provenance={"run_id": "run-1", "code_version": "1.0"})
     changed = Shot("a", captions=(("alt", "A man with a grey beard"),))
-    later = Visit(body="two", at=Visit().at.replace(year=2027))
+    later = Visit(body="two", at=Visit().at + dt.timedelta(days=30))
     publish(root, [write_crawl(root / "raw/x/g001", [changed, Shot("d")], visits=[later], seen=[Shot("c")])])
     publish(root, [], RuleParameters(min_face_px=96), {"run_id": "run-3"})
     write_snapshots(root, "csv", root / "out.csv")
