@@ -102,7 +102,7 @@ class WatchedRunner:
         self._write()
 
     def _has_begun(self) -> bool:
-        """A build has once a row was counted (what cannot be read is found out before), others with their first step."""
+        """A build has with its first row (what cannot be read is found out before), others with their first step."""
         if self._run.kind == "build":
             return any(self._folder.glob("work-*.json"))
         return any(step.ended_at is not None for step in self._run.steps)
