@@ -41,7 +41,7 @@ class Up:
     def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
         """An answer of the Prefect server, None where it has none: POST with a body, GET without, or `method`.
 
-        Asked again where its database is busy for the moment (503), as Prefect's own client does.
+        Asked again where its database is busy for the moment (503, or no answer in time), as Prefect's own client does.
         """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
@@ -51,8 +51,8 @@ class Up:
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
                     return json.loads(answer.read() or b"null")
-            except urllib.error.HTTPError as error:
-                if error.code != 503 or not pause_s:
+            except (urllib.error.HTTPError, TimeoutError) as error:
+                if not pause_s or (isinstance(error, urllib.error.HTTPError) and error.code != 503):
                     raise
                 time.sleep(pause_s)
         raise AssertionError("unreachable")
