@@ -147,7 +147,7 @@ class PrefectRunner:
             retries=RETRIES,
             retry_delay_seconds=RETRY_DELAYS_S,
             retry_jitter_factor=RETRY_JITTER,
-            retry_condition_fn=self._is_worth_a_retry,
+            retry_condition_fn=self._retry_condition(),
         )
         def run_step() -> T:
             return fn(*args, **kwargs)
@@ -181,8 +181,13 @@ class PrefectRunner:
         self._said = time.monotonic()
         get_run_logger().info("%s: %s", name, progress_line(done, total, note))
 
-    def _is_worth_a_retry(self, _task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-        return isinstance(state.result(raise_on_failure=False), TRANSIENT) and not self._over.is_set()
+    def _retry_condition(self) -> Callable[[Task[..., Any], TaskRun, State[Any]], bool]:
+        """A plain function: of a bound method Prefect takes the mere presence for a no."""
+
+        def is_worth_a_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+            return isinstance(state.result(raise_on_failure=False), TRANSIENT) and not self._over.is_set()
+
+        return is_worth_a_retry
 
     def _shard_task(
         self, name: str, fn: Callable[[A], T], item: A, position: int, failed: threading.Event
@@ -198,7 +203,7 @@ class PrefectRunner:
             retries=RETRIES,
             retry_delay_seconds=RETRY_DELAYS_S,
             retry_jitter_factor=RETRY_JITTER,
-            retry_condition_fn=self._is_worth_a_retry,
+            retry_condition_fn=self._retry_condition(),
             on_failure=[give_up],
         )
         def run_shard() -> T:

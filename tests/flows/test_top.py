@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from rich.console import Console
 
 from flows.cli.top import frame
 from flows.steps.progress import Progress, Run, Step, Work, process_started
-from tests.flows.conftest import Gptface
+from sample_web.server import SampleWeb
+from tests.flows.conftest import Gptface, build_command
 
 NOW = time.time()
 
@@ -75,12 +77,17 @@ def test_silence_is_told() -> None:
 
 
 @pytest.mark.e2e
-def test_once_prints_one_frame_of_a_build_of_another_process(built_root: Path, gptface: Gptface) -> None:
-    done = gptface("top", "--root", built_root, "--once")
+def test_once_prints_one_frame_of_a_build_of_another_process(
+    small_web: SampleWeb, tmp_path: Path, gptface: Gptface
+) -> None:
+    root = tmp_path / "root"
+    built = subprocess.run(build_command(small_web.url, root), capture_output=True, text=True, timeout=300, check=False)
+    assert built.returncode == 0, built.stderr
+    done = gptface("top", "--root", root, "--once")
     assert done.returncode == 0, done.stderr
     assert "build site:" in done.stdout and "kept " in done.stdout
     words = {line.split()[1]: line.split() for line in done.stdout.splitlines() if line.startswith("✓")}
     assert {"plan", "consent", "download", "detect", "publish", "shard"} <= words.keys()
     assert words["download"][-5:-3] == [words["consent"][-5], "0"], "as many shards as were decided, none is left"
-    nothing = gptface("top", "--root", built_root / "lake", "--once")
+    nothing = gptface("top", "--root", root / "lake", "--once")
     assert nothing.returncode == 2 and "no run under" in nothing.stderr
