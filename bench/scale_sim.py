@@ -34,12 +34,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench._clock import StepClock
 from bench._stub_shards import STUBS, WITH_FACES_EVERY
 from flows.steps.runner import LocalRunner, WorkerPool
 from flows.steps.watched import Counted
@@ -49,23 +49,6 @@ T = TypeVar("T")
 TARGET_S, MAX_GROWTH = 600, 1.3
 _SHARDS_PER_FILE = 100
 _READS = 20  # tars whose rows are read as a worker does
-
-
-class StepClock:
-    """A progress sink: wall seconds per step."""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._started: dict[str, float] = {}
-
-    def start(self, name: str, total: float | None) -> None:
-        self._started[name] = time.perf_counter()
-
-    def update(self, name: str, done: float, total: float | None, note: str = "") -> None:
-        pass
-
-    def finish(self, name: str) -> None:
-        self.seconds[name] += time.perf_counter() - self._started[name]
 
 
 class StubbedRunner(LocalRunner):

@@ -139,16 +139,7 @@ class PrefectRunner:
         """Run `fn(*args, **kwargs)` here, as one task named `name`; again after a connection that broke."""
 
         # Without parameters of its own: Prefect neither walks, hashes nor stores what a step is given.
-        @task(
-            name=name,
-            task_run_name=name,
-            cache_policy=NO_CACHE,
-            persist_result=False,
-            retries=RETRIES,
-            retry_delay_seconds=RETRY_DELAYS_S,
-            retry_jitter_factor=RETRY_JITTER,
-            retry_condition_fn=self._retry_condition(),
-        )
+        @task(name=name, task_run_name=name, **self._task_options())
         def run_step() -> T:
             return fn(*args, **kwargs)
 
@@ -181,13 +172,21 @@ class PrefectRunner:
         self._said = time.monotonic()
         get_run_logger().info("%s: %s", name, progress_line(done, total, note))
 
-    def _retry_condition(self) -> Callable[[Task[..., Any], TaskRun, State[Any]], bool]:
-        """A plain function: of a bound method Prefect takes the mere presence for a no."""
+    def _task_options(self) -> dict[str, Any]:
+        """Of every task: nothing is stored, and what may be different the next time is tried again."""
 
+        # A plain function: of a bound method Prefect takes the mere presence for a no.
         def is_worth_a_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
             return isinstance(state.result(raise_on_failure=False), TRANSIENT) and not self._over.is_set()
 
-        return is_worth_a_retry
+        return {
+            "cache_policy": NO_CACHE,
+            "persist_result": False,
+            "retries": RETRIES,
+            "retry_delay_seconds": RETRY_DELAYS_S,
+            "retry_jitter_factor": RETRY_JITTER,
+            "retry_condition_fn": is_worth_a_retry,
+        }
 
     def _shard_task(
         self, name: str, fn: Callable[[A], T], item: A, position: int, failed: threading.Event
@@ -198,12 +197,7 @@ class PrefectRunner:
         @task(
             name=name,
             task_run_name=shard_name(name, item, position),
-            cache_policy=NO_CACHE,
-            persist_result=False,
-            retries=RETRIES,
-            retry_delay_seconds=RETRY_DELAYS_S,
-            retry_jitter_factor=RETRY_JITTER,
-            retry_condition_fn=self._retry_condition(),
+            **self._task_options(),
             on_failure=[give_up],
         )
         def run_shard() -> T:
