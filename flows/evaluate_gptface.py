@@ -48,6 +48,7 @@ def evaluate_gptface(
     from flows.steps import pipeline
     from flows.steps.config import EvaluateConfig, default_root
     from flows.steps.report import write_report
+    from gptface_core.evaluation_options import EvaluationOptions
 
     config = EvaluateConfig(
         root=root or default_root(),
@@ -55,11 +56,7 @@ def evaluate_gptface(
         release=release,
         labels=labels,
         seed=seed,
-        suite=suite,
-        face_models=face_models,
-        pack=pack,
-        data=data,
-        fine_tune=fine_tune,
+        options=EvaluationOptions(suite=suite, face_models=face_models, pack=pack, data=data, fine_tune=fine_tune),
         fresh=fresh,
         wait_minutes=wait_minutes,
     )

@@ -97,13 +97,9 @@ def evaluate(
     from flows.steps.config import EvaluateConfig
     from flows.steps.pipeline import evaluate as run
     from flows.steps.runner import LocalRunner, WorkerPool
+    from gptface_core.evaluation_options import EvaluationOptions
 
-    config = EvaluateConfig(
-        root=str(root),
-        model=model,
-        release=release,
-        labels=str(labels or ""),
-        seed=seed,
+    options = EvaluationOptions(
         suite=suite,
         only=tuple(only or ()),
         faces=faces,
@@ -113,7 +109,9 @@ def evaluate(
         pack=pack,
         data=str(data or ""),
         fine_tune=fine_tune,
-        fresh=fresh,
+    )
+    config = EvaluateConfig(
+        root=str(root), model=model, release=release, labels=str(labels or ""), seed=seed, options=options, fresh=fresh
     )
     with WorkerPool() as pool, RichSink() as sink:
         print_evaluation(run(config, LocalRunner(pool, sink)))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gptface_core.config import RunOptions
+from gptface_core.evaluation_options import EvaluationOptions
 from warehouse.parameters import RuleParameters, parameter_name
 
 C = TypeVar("C")
@@ -125,12 +126,7 @@ class EvaluateConfig:
     held-out faces.
 
     labels: Parquet with attribute labels and opposed captions per row_id; without it what needs them is left out.
-    suite: quick or full; only: names of benchmarks instead (gptface_core.evaluation.registry).
-    faces: to edit, at most, per attribute; split: whose (test, or val while something is tuned).
-    alphas: strengths of guidance to compare, on val.
-    face_models, pack: folder that holds InsightFace's `models/`, and the pack, for identities before and after an edit.
-    data: folder of public data sets, for the benchmarks that read some; fine_tune: steps of fine-tuning on each (0: the
-        frozen probe alone).
+    options: what is measured, and on how much (their `cache` is below the root).
     fresh: measure anew what an earlier run has measured under the same key (gptface_core.evaluation.kept).
     wait_minutes: for how long to wait where another process writes the root; 0: that is an error.
     """
@@ -140,25 +136,13 @@ class EvaluateConfig:
     release: int = 0
     labels: str = ""
     seed: int = 0
-    suite: str = "quick"
-    only: tuple[str, ...] = ()
-    faces: int = 200
-    split: str = "test"
-    alphas: tuple[float, ...] = ()
-    face_models: str = ""
-    pack: str = "buffalo_sc"
-    data: str = ""
-    fine_tune: int = 0
+    options: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
     fresh: bool = False
     wait_minutes: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("release", "wait_minutes"):
             _at_least(name, getattr(self, name), 0)
-        _at_least("faces", self.faces, 1)
-        _at_least("fine_tune", self.fine_tune, 0)
-        _one_of("suite", self.suite, ("quick", "full"))
-        _one_of("split", self.split, ("val", "test"))
 
 
 @dataclasses.dataclass(frozen=True)

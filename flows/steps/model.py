@@ -89,12 +89,9 @@ def evaluate(
     progress: Callable[[str, float, float | None, str], None],
 ) -> Evaluated:
     """Measure the model in `folder` on held-out faces of a release."""
-    from gptface_core.evaluation import Options
     from gptface_core.evaluation import evaluate as run
 
     _quiet()
-    shared = {field.name for field in dataclasses.fields(Options)} & vars(config).keys()
-    options = Options(**{name: getattr(config, name) for name in shared}, cache=str(layout.root / "cache" / "sets"))
     labels = Path(config.labels) if config.labels else layout.labels(release)
     if config.labels and not labels.is_file():
         raise ConfigError(f"no labels at {labels}: give a Parquet file with a row_id column, or leave it out")
@@ -104,7 +101,7 @@ def evaluate(
         labels if labels.is_file() else None,
         folder / "evaluation",
         seed=config.seed,
-        options=options,
+        options=dataclasses.replace(config.options, cache=str(layout.root / "cache" / "sets")),
         fresh=config.fresh,
         on_progress=lambda done, total, note: progress("evaluate", done, total, note),
     )

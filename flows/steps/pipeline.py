@@ -237,9 +237,9 @@ def evaluate(config: EvaluateConfig, runner: Runner) -> EvaluateSummary:
         watched(layout.root, run.run_id, "evaluate", folder.name, runner) as runner,
     ):
         found = runner.step("evaluate", model.evaluate, layout, folder, release, config, runner.progress)
-        if config.split == "test":  # what was measured while something was tuned is no result
+        if config.options.split == "test":  # what was measured while something was tuned is no result
             model.register_evaluation(layout, folder.name, release, found.metrics, run.run_id)
-        if config.split == "test" and not config.only:
+        if config.options.split == "test" and not config.options.only:
             write_model_card(folder, release, found.metrics)
         seconds = time.monotonic() - started
         summary = EvaluateSummary(folder.name, release, seconds, found.metrics, found.left_out, found.kept)

@@ -14,17 +14,18 @@ from typing import Any
 import torch
 
 from gptface_core.bundle import load_bundle
-from gptface_core.evaluation.context import Context, Options
+from gptface_core.evaluation.context import Context
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.kept import key_of
 from gptface_core.evaluation.labels import read_labels
 from gptface_core.evaluation.registry import choose, kept_work, run_suite
 from gptface_core.evaluation.rows import save_rows
+from gptface_core.evaluation_options import EvaluationOptions
 from gptface_core.files import write_text
 from gptface_core.shards import open_index
 from gptface_core.train_tokenizer import measure_tokenizer
 
-__all__ = ["Options", "evaluate", "read_labels"]
+__all__ = ["EvaluationOptions", "evaluate", "read_labels"]
 
 
 def evaluate(
@@ -33,11 +34,11 @@ def evaluate(
     labels: Path | str | None,
     out_dir: Path | str,
     seed: int = 0,
-    options: Options | None = None,
+    options: EvaluationOptions | None = None,
     fresh: bool = False,
     on_progress: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> dict[str, Any]:
-    """Run a suite of benchmarks; results are written to `out_dir/evaluation.json` (`Options.file`), last, beside
+    """Run a suite of benchmarks; results are written to `out_dir/evaluation.json` (`options.file`), last, beside
     pictures and `rows.npz`.
 
     `metrics` holds the headline figures, `figures` all of them, `left_out` what could not be measured and why, `kept`
@@ -46,7 +47,7 @@ def evaluate(
     all of them, and what is under way.
     Raises InputError for an unreadable model, shards or labels, and an unknown suite or benchmark.
     """
-    options = options or Options()
+    options = options or EvaluationOptions()
     chosen = choose(options)
     bundle, out = load_bundle(model_dir), Path(out_dir)
     truth = read_labels(Path(labels)) if labels is not None else None

@@ -24,10 +24,11 @@ from gptface_core.evaluation.intervals import bootstrap, wilson
 from gptface_core.evaluation.kept import Arrays, KeptWork
 from gptface_core.evaluation.labels import Labels
 from gptface_core.evaluation.rows import RowValues
+from gptface_core.evaluation_options import EvaluationOptions
 from gptface_core.figures import contact_sheet
 from gptface_core.image_tokenizer import batches
 from gptface_core.regions import CANONICAL, Points
-from gptface_core.shards import SPLITS, Pictures, ShardIndex, decode_jpeg, read_shard
+from gptface_core.shards import Pictures, ShardIndex, decode_jpeg, read_shard
 from gptface_core.tokens import decode_split
 
 if TYPE_CHECKING:
@@ -40,62 +41,6 @@ CHUNK = 20  # faces; editing so many takes a minute or two
 
 class NotMeasuredError(Exception):
     """A benchmark, or a part of it, cannot run here; the message says why, and what would help."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose about an evaluation.
-
-    suite: quick or full. only: names of benchmarks, instead of a suite. faces: edited, at most, per attribute (others
-        take their sample sizes from it).
-    split: whose faces are edited, captioned and described (test; val while something is tuned). alphas: strengths of
-        guidance to compare, always on val.
-    face_models: folder of InsightFace's `models/`, for the identity of edited faces; empty: not measured, since
-        embeddings are made for nobody who did not ask. pack: its model pack.
-    data: folder of public data sets, for the benchmarks that read some; cache: keeps what is made of them for the next
-        model (default: beside the results). fine_tune: steps of fine-tuning on each set, 0 for the frozen probe alone.
-    classifier_steps, judge_steps: of the training of the independent classifiers of attributes and of expressions.
-    """
-
-    suite: str = "quick"
-    only: tuple[str, ...] = ()
-    faces: int = 200
-    split: str = "test"
-    alphas: tuple[float, ...] = ()
-    face_models: str = ""
-    pack: str = "buffalo_sc"
-    data: str = ""
-    cache: str = ""
-    fine_tune: int = 0
-    classifier_steps: int = 400
-    judge_steps: int = 4000
-
-    @property
-    def is_part(self) -> bool:
-        """Whether this is no evaluation, but some benchmarks of one, or a run on val."""
-        return bool(self.only) or self.split != "test"
-
-    @property
-    def file(self) -> str:
-        """Where results go: a part never takes the place of an evaluation."""
-        if self.split != "test":
-            return f"evaluation-{self.split}.json"
-        return "evaluation-part.json" if self.only else "evaluation.json"
-
-    @property
-    def pictures(self) -> str:
-        return "figures" if self.split == "test" else f"figures-{self.split}"
-
-    def __post_init__(self) -> None:
-        if self.split not in SPLITS[1:]:
-            raise InputError(f"no split '{self.split}' to measure on: choose {' or '.join(SPLITS[1:])}")
-        for name in ("faces", "classifier_steps", "judge_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}: choose at least 1")
-        if self.fine_tune < 0:
-            raise InputError(f"fine_tune {self.fine_tune}: choose 0 (none) or more steps")
-        if any(not 0 < alpha < float("inf") for alpha in self.alphas):
-            raise InputError(f"alphas {', '.join(map(str, self.alphas))}: give numbers above 0")
 
 
 @dataclass(frozen=True)
@@ -128,7 +73,7 @@ class Context:
     out: Path
     seed: int = 0
     truth: Labels | None = None
-    options: Options = field(default_factory=Options)
+    options: EvaluationOptions = field(default_factory=EvaluationOptions)
     left_out: dict[str, str] = field(default_factory=dict)
     rows: RowValues = field(default_factory=dict)  # of the headline figures, for comparing models face by face
     drawn: list[str] = field(default_factory=list)  # pictures' names

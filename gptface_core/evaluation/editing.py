@@ -1,6 +1,6 @@
 """Edits of held-out faces, judged by a classifier that has never seen the model.
 
-Up to `Options.faces` faces that lack an attribute are edited by a sentence, in the region that `gptface edit --region
+Up to `options.faces` faces that lack an attribute are edited by a sentence, in the region that `gptface edit --region
 auto` would take, guided and unguided from the same seeds, and by the baselines. Counted are: edits after which the
 classifier finds the attribute; how often its answer on another attribute changes; how alike the identities stay.
 """

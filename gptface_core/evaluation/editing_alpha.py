@@ -13,7 +13,7 @@ from gptface_core.guidance import Guidance
 
 
 def run(context: Context) -> list[Figure]:
-    """For each of `Options.alphas`, and unguided: success; the change of other attributes and s_1 in the details."""
+    """For each of `options.alphas`, and unguided: success; the change of other attributes and s_1 in the details."""
     if not context.options.alphas:
         raise NotMeasuredError("needs strengths to compare: name them with --alphas 0.1,0.3,1")
     methods = [UNGUIDED, *(Method(f"alpha_{alpha:g}", Guidance(alpha=alpha)) for alpha in context.options.alphas)]

@@ -15,13 +15,13 @@ from importlib import import_module
 from typing import Any
 
 from gptface_core.errors import InputError
-from gptface_core.evaluation.context import Context, NotMeasuredError, Options
+from gptface_core.evaluation.context import Context, NotMeasuredError
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.kept import KeptWork, Record
+from gptface_core.evaluation_options import EvaluationOptions
 
 logger = logging.getLogger(__name__)
 
-SUITES = ("quick", "full")
 NEEDS = ("labels", "classifier", "data")  # see Context.missing
 
 # In the order in which they run.
@@ -47,7 +47,7 @@ MODULES = (
 @dataclass(frozen=True)
 class Benchmark:
     """`headline`: a figure that stands in the results by its own name alone, as in every evaluation since the first.
-    `options`: names of the Options (beside `split`) that its figures depend on: with others it is measured anew.
+    `options`: names of the options (beside `split`) that its figures depend on: with others it is measured anew.
 
     Without suites it runs only where it is asked for.
     """
@@ -76,11 +76,9 @@ def benchmarks() -> dict[str, Benchmark]:
     return {benchmark.name: benchmark for benchmark in found}
 
 
-def choose(options: Options) -> list[Benchmark]:
+def choose(options: EvaluationOptions) -> list[Benchmark]:
     """The benchmarks of a suite, or those asked for by name; InputError for a name that does not exist."""
     known = benchmarks()
-    if options.suite not in SUITES:
-        raise InputError(f"no suite '{options.suite}': choose {' or '.join(SUITES)}")
     for name in options.only:
         if name not in known:
             raise InputError(f"no benchmark '{name}': choose {', '.join(known)}")

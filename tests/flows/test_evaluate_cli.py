@@ -11,6 +11,7 @@ from flows.steps import model, pipeline, shard
 from flows.steps.config import ConfigError, EvaluateConfig, from_dict
 from flows.steps.pipeline import EvaluateSummary
 from flows.steps.runner import LocalRunner, WorkerPool
+from gptface_core.evaluation_options import EvaluationOptions
 
 MEASURED = {"success": {"value": 0.7, "baseline": None, "low": None, "high": None, "samples": None}}
 
@@ -33,17 +34,18 @@ def test_options_become_the_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     words = ("--suite", "full", "--only", "editing", "--only", "itm", "--alphas", "0.1,3", "--split", "val")
     assert run(monkeypatch, "--root", str(tmp_path), *words, "--face-models", "faces") == 0
     [config] = asked
-    assert (config.suite, config.only, config.alphas) == ("full", ("editing", "itm"), (0.1, 3.0))
-    assert (config.split, config.face_models, config.data) == ("val", "faces", "")
+    options = config.options
+    assert (options.suite, options.only, options.alphas) == ("full", ("editing", "itm"), (0.1, 3.0))
+    assert (options.split, options.face_models, options.data) == ("val", "faces", "")
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--suite", "slow"), "unknown suite 'slow': choose from quick, full"),
-        (("--split", "train"), "unknown split 'train': choose from val, test"),
+        (("--suite", "slow"), "no suite 'slow': choose quick or full"),
+        (("--split", "train"), "no split 'train' to measure on: choose val or test"),
         (("--alphas", "much"), "--alphas much: give numbers with commas between them, as 0.1,0.3,1"),
-        (("--faces", "0"), "faces=0: must be at least 1"),
+        (("--faces", "0"), "faces 0: choose at least 1"),
     ],
 )
 def test_what_does_not_fit_is_one_line(
@@ -55,7 +57,7 @@ def test_what_does_not_fit_is_one_line(
 
 
 def test_unknown_parameters_of_the_flow_are_errors() -> None:
-    assert from_dict(EvaluateConfig, {"suite": "full", "alphas": [0.1]}).alphas == (0.1,)
+    assert from_dict(EvaluateConfig, {"options": {"suite": "full", "alphas": [0.1]}}).options.alphas == (0.1,)
     with pytest.raises(ConfigError, match="unknown parameter 'speed'"):
         from_dict(EvaluateConfig, {"speed": 1})
 
@@ -79,5 +81,7 @@ def test_what_is_measured_while_tuning_is_no_result_of_the_model(
     monkeypatch.setattr(model, "evaluate", lambda *_: model.Evaluated(MEASURED, {}))
     monkeypatch.setattr(model, "register_evaluation", lambda *arguments: rows.append(arguments))
     with WorkerPool() as pool:
-        summary = pipeline.evaluate(EvaluateConfig(str(tmp_path), split=split), LocalRunner(pool))
+        summary = pipeline.evaluate(
+            EvaluateConfig(str(tmp_path), options=EvaluationOptions(split=split)), LocalRunner(pool)
+        )
     assert summary.metrics == MEASURED and len(rows) == registered

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from gptface_core.bundle import load_bundle
-from gptface_core.evaluation.context import Context, Options
+from gptface_core.evaluation.context import Context
 from gptface_core.evaluation.labels import read_labels
+from gptface_core.evaluation_options import EvaluationOptions
 from gptface_core.shards import open_index
 from gptface_core.training import train
 
@@ -23,9 +24,9 @@ class Drawn:
     labels: Path
     model_dir: Path
 
-    def context(self, out: Path, options: Options | None = None, labelled: bool = True) -> Context:
+    def context(self, out: Path, options: EvaluationOptions | None = None, labelled: bool = True) -> Context:
         truth = read_labels(self.labels) if labelled else None
-        chosen = options or Options(faces=24, classifier_steps=3)
+        chosen = options or EvaluationOptions(faces=24, classifier_steps=3)
         return Context(load_bundle(self.model_dir), open_index(self.shards), out, 0, truth, chosen)
 
 

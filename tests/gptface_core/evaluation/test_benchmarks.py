@@ -11,9 +11,9 @@ import torch
 
 from gptface_core.evaluation import captioning, editing, edits, itm_attributes, probe, retrieval, text_to_face, unmask
 from gptface_core.evaluation.claims import read_claims
-from gptface_core.evaluation.context import Options
 from gptface_core.evaluation.occluders import KINDS, occlude
 from gptface_core.evaluation.unmask import Covered
+from gptface_core.evaluation_options import EvaluationOptions
 from gptface_core.model import MASK_I
 from gptface_core.occluder import Occluder
 from gptface_core.regions import CANONICAL
@@ -143,7 +143,9 @@ def test_a_face_is_generated_from_its_own_caption_and_seed(drawn: Drawn, tmp_pat
 
 @pytest.mark.realdata
 def test_identity_is_compared_where_a_recogniser_is_named(drawn: Drawn, tmp_path: Path, test_models: Path) -> None:
-    options = Options(faces=20, classifier_steps=2, face_models=str(test_models / "insightface"), pack="test_sc")
+    options = EvaluationOptions(
+        faces=20, classifier_steps=2, face_models=str(test_models / "insightface"), pack="test_sc"
+    )
     context, task = drawn.context(tmp_path, options), editing.TASKS[0]
     faces, embed = editing.chosen_faces(context, task, "test").rows_of(slice(4)), editing._embed(context)
     noise = list(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3)).astype(np.uint8))

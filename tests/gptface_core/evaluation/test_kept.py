@@ -15,7 +15,7 @@ import pytest
 
 from gptface_core.bundle import Bundle
 from gptface_core.editing import EditResult, edit_each
-from gptface_core.evaluation import Options, edits, evaluate
+from gptface_core.evaluation import EvaluationOptions, edits, evaluate
 from gptface_core.evaluation.figure import Figure
 from gptface_core.evaluation.kept import KeptWork, Record
 from gptface_core.evaluation.rows import load_rows
@@ -68,7 +68,7 @@ def test_chunks_stay_until_their_benchmark_has_ended(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def measured(drawn: Drawn, out: Path, options: Options, dies_at: str = "", **more: Any) -> dict[str, Any]:
+def measured(drawn: Drawn, out: Path, options: EvaluationOptions, dies_at: str = "", **more: Any) -> dict[str, Any]:
     """Evaluate; where `dies_at` is told as the progress, the process ends at once."""
 
     def tell(_done: int, _total: int, note: str) -> None:
@@ -78,7 +78,7 @@ def measured(drawn: Drawn, out: Path, options: Options, dies_at: str = "", **mor
     return evaluate(drawn.model_dir, drawn.shards, drawn.labels, out, options=options, on_progress=tell, **more)
 
 
-def killed(drawn: Drawn, out: Path, options: Options, at: str) -> None:
+def killed(drawn: Drawn, out: Path, options: EvaluationOptions, at: str) -> None:
     child = multiprocessing.get_context("fork").Process(target=measured, args=(drawn, out, options, at))
     child.start()
     child.join(600)
@@ -92,7 +92,7 @@ def lasting(results: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.e2e
 def test_a_killed_evaluation_ends_as_an_undisturbed_one(drawn: Drawn, tmp_path: Path) -> None:
-    options = Options(suite="quick")
+    options = EvaluationOptions(suite="quick")
     whole = measured(drawn, tmp_path / "whole", options)
     assert whole["kept"] == []
     killed(drawn, tmp_path / "killed", options, "itm")
@@ -115,7 +115,7 @@ def test_a_killed_evaluation_ends_as_an_undisturbed_one(drawn: Drawn, tmp_path: 
 
 @pytest.mark.e2e
 def test_a_long_benchmark_goes_on_within(drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = Options(only=("editing",), faces=24, classifier_steps=2)
+    options = EvaluationOptions(only=("editing",), faces=24, classifier_steps=2)
     whole = measured(drawn, tmp_path / "whole", options)
     killed(drawn, tmp_path / "killed", options, "editing beard unguided: 20 of 24")
     chunks = sorted(path.stem for path in (tmp_path / "killed" / "kept" / "test" / "editing").iterdir())

@@ -10,9 +10,10 @@ import pytest
 from gptface_core.datasets import fer2013
 from gptface_core.evaluation import manipulation
 from gptface_core.evaluation.attribute_classifier import SIDE_PX
-from gptface_core.evaluation.context import Context, Options
+from gptface_core.evaluation.context import Context
 from gptface_core.evaluation.expression_judge import trained_judge
 from gptface_core.evaluation.registry import choose, run_suite
+from gptface_core.evaluation_options import EvaluationOptions
 
 from ..small_sets import write_fer2013
 from ..test_supervised import striped
@@ -31,7 +32,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked(drawn: Drawn, out: Path, data: Path, *names: str) -> Context:
-    options = Options(only=names, data=str(data), faces=22, judge_steps=2, fine_tune=1)
+    options = EvaluationOptions(only=names, data=str(data), faces=22, judge_steps=2, fine_tune=1)
     return drawn.context(out, options)
 
 

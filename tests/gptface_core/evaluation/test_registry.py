@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from gptface_core import InputError
-from gptface_core.evaluation import Options, evaluate
+from gptface_core.evaluation import evaluate
 from gptface_core.evaluation.context import Context, NotMeasuredError, crop_points
 from gptface_core.evaluation.figure import Figure
-from gptface_core.evaluation.registry import NEEDS, SUITES, Benchmark, benchmarks, choose, run_suite
+from gptface_core.evaluation.registry import NEEDS, Benchmark, benchmarks, choose, run_suite
 from gptface_core.evaluation.rows import load_rows
+from gptface_core.evaluation_options import SUITES, EvaluationOptions
 from gptface_core.regions import CANONICAL
 
 from .conftest import Drawn
@@ -21,15 +22,15 @@ def test_every_benchmark_is_named_once_and_runs_in_known_suites() -> None:
     found = benchmarks()
     for name, benchmark in found.items():
         assert benchmark.name == name and set(benchmark.suites) <= set(SUITES) and set(benchmark.needs) <= set(NEEDS)
-    quick, full = ([b.name for b in choose(Options(suite=suite))] for suite in SUITES)
+    quick, full = ([b.name for b in choose(EvaluationOptions(suite=suite))] for suite in SUITES)
     assert set(quick) < set(full) and "editing" in full and "editing" not in quick
     assert full[: len(quick)] == quick, "the quick ones come first: their numbers are those of the quick suite"
 
 
 def test_benchmarks_are_chosen_by_name_and_the_sweep_by_its_strengths() -> None:
-    assert [b.name for b in choose(Options(only=("unmask", "itm")))] == ["itm", "unmask"]
-    assert "editing_alpha" not in [b.name for b in choose(Options(suite="full"))]
-    assert "editing_alpha" in [b.name for b in choose(Options(suite="full", alphas=(0.1,)))]
+    assert [b.name for b in choose(EvaluationOptions(only=("unmask", "itm")))] == ["itm", "unmask"]
+    assert "editing_alpha" not in [b.name for b in choose(EvaluationOptions(suite="full"))]
+    assert "editing_alpha" in [b.name for b in choose(EvaluationOptions(suite="full", alphas=(0.1,)))]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_benchmarks_are_chosen_by_name_and_the_sweep_by_its_strengths() -> None:
 )
 def test_what_does_not_fit_is_one_line(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        choose(Options(**options))  # type: ignore[arg-type]
+        choose(EvaluationOptions(**options))  # type: ignore[arg-type]
 
 
 def test_what_cannot_run_is_told_with_its_reason(drawn: Drawn, tmp_path: Path) -> None:
@@ -79,15 +80,15 @@ def test_few_training_faces_make_no_judge(drawn: Drawn, tmp_path: Path) -> None:
     assert "there are 10" in (context.missing("classifier") or "")
 
 
-class Watched(Options):
-    """Options that tell which of them are asked for."""
+class Watched(EvaluationOptions):
+    """EvaluationOptions that tell which of them are asked for."""
 
     def seen(self, names: set[str]) -> None:
         """From now on the names go there."""
         object.__setattr__(self, "_seen", names)
 
     def __getattribute__(self, name: str) -> object:
-        if name in Options.__dataclass_fields__:
+        if name in EvaluationOptions.__dataclass_fields__:
             self.__dict__.get("_seen", set()).add(name)
         return super().__getattribute__(name)
 
@@ -133,7 +134,9 @@ def test_the_full_suite_measures_everything_that_is_at_hand(drawn: Drawn, tmp_pa
 
 @pytest.mark.e2e
 def test_the_strength_of_guidance_is_compared_on_val_alone(drawn: Drawn, tmp_path: Path) -> None:
-    context = drawn.context(tmp_path, Options(only=("editing_alpha",), alphas=(0.1, 1.0), faces=8, classifier_steps=2))
+    context = drawn.context(
+        tmp_path, EvaluationOptions(only=("editing_alpha",), alphas=(0.1, 1.0), faces=8, classifier_steps=2)
+    )
     figures = run_suite(context, choose(context.options)).figures
     assert "test" not in vars(context), "the test split was read"
     assert {f.metric.split("_", 2)[2] for f in figures} == {"unguided", "alpha_0.1", "alpha_1"}
