@@ -17,6 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
+_NEAREST = {"mode": b"nearest", "nearest_mode": b"floor", "coordinate_transformation_mode": b"asymmetric"}
 _PLACES_FIRST = [2, 3, 0, 1]  # how InsightFace's exports transpose (picture, channel, y, x) before they flatten it
 
 
@@ -68,12 +69,9 @@ def _double_maps(graph: GraphProto) -> None:
     scales = numpy_helper.from_array(np.array([1, 1, 2, 2], dtype=np.float32), "scales_of_a_level")
     for node in graph.node:
         how = {a.name: a.s for a in node.attribute}
-        nearest = how.get("mode") == b"nearest" and how.get("nearest_mode") == b"floor"
-        if node.op_type == "Resize" and len(node.input) == 4 and nearest:
-            if how.get("coordinate_transformation_mode") == b"asymmetric":
-                node.input[:] = [*node.input[:2], scales.name]
-                if all(tensor.name != scales.name for tensor in graph.initializer):
-                    graph.initializer.append(scales)
+        if node.op_type == "Resize" and len(node.input) == 4 and how.items() >= _NEAREST.items():
+            node.input[:] = [*node.input[:2], scales.name]
+    graph.initializer.append(scales)  # dropped again where nothing asks for it
 
 
 def _merge_convolutions(graph: GraphProto) -> None:
