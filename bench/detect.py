@@ -4,8 +4,9 @@
 processes of one thread, everything that the detect step does (decode, faces, pose, sharpness, hash, ...) and an
 embedding per face, in bfloat16 where that can be had (with openvino, on a processor that has it): a build does so when
 asked to, `--embed-precision float32` is its default. Theirs: `FaceAnalysis(det_size=640).get` over the same bytes in
-one process with its default threads. Blocks alternate; both are warm. Extra faces on pages are judged by where the
-heads were drawn. One line of JSON last.
+one process with its default threads. Blocks alternate; both are warm. A worker takes the next picture when it is done
+with one, so that none waits long at the end of a block, and embeds in full batches, as the step does. Extra faces on
+pages are judged by where the heads were drawn. One line of JSON last.
 
 Needs GPTFACE_TEST_DATA (lfw, congress) and GPTFACE_TEST_MODELS (insightface/models/<pack> with a recogniser).
 """
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,17 +36,17 @@ from bench._faces import SEED, Sample, data_folder, mixed
 
 TARGET_RATIO, TARGET_RECALL = 5.0, 0.995
 _WORKERS = 2
-_CHUNK = 20  # pictures per call of a worker
+_WARM_UP = 20  # pictures that every worker sees first
 _GIB = 2**30
 
-_state: dict[str, Any] = {}  # of a worker process: its file and its models
+_state: dict[str, Any] = {}  # of a worker process: its file, its models and the counter that all workers share
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Boxes float32 (N, 4) per picture; how many vectors; processor seconds of the call; peak memory; who."""
+    """Boxes float32 (N, 4) by number of the picture; how many vectors; processor seconds; peak memory; who."""
 
-    boxes: list[NDArray[np.float32]]
+    boxes: dict[int, NDArray[np.float32]]
     vectors: int
     cpu_s: float
     peak_bytes: int
@@ -55,7 +56,10 @@ class Answer:
 Place = tuple[int, int]  # offset and length of a picture in the file
 
 
-def start_ours(file: str, models: str, pack: str, precision: str) -> None:
+Task = tuple[list[Place], bool]  # pictures; whether they are dealt among the workers, or every worker takes all
+
+
+def start_ours(dealt: Any, file: str, models: str, pack: str, precision: str) -> None:
     from flows.steps.detect import settle_worker
     from gptface_core.faces.detector import load_detector
     from gptface_core.faces.embed import Embedder
@@ -63,54 +67,69 @@ def start_ours(file: str, models: str, pack: str, precision: str) -> None:
     settle_worker()
     root = Path(models)
     embedder = Embedder(pack, root, precision=precision)
-    _state.update(file=file, detector=load_detector("insightface", pack, root), embedder=embedder)
+    _state.update(dealt=dealt, file=file, detector=load_detector("insightface", pack, root), embedder=embedder)
 
 
-def run_ours(places: list[Place]) -> Answer:
+def run_ours(task: Task) -> Answer:
+    from flows.steps.embeddings import EMBED_DAYS, EmbeddingRows
     from flows.steps.examine import examine_many
 
     started = time.process_time()
-    boxes, crops = [], []
-    for data in _read(places):
-        (found,) = examine_many([("", data)], _state["detector"])
+    boxes, vectors = {}, EmbeddingRows(_state["embedder"], EMBED_DAYS)
+    for number, data in _pictures(*task):
+        (found,) = examine_many([(str(number), data)], _state["detector"])
         rows = [[row["x0_px"], row["y0_px"], row["x1_px"], row["y1_px"]] for row in found.faces]
-        boxes.append(np.array(rows, dtype=np.float32).reshape(-1, 4))
-        crops.append(found.crops)
-    vectors = _state["embedder"].embed(np.concatenate(crops))
-    return _answer(boxes, len(vectors), started)
+        boxes[number] = np.array(rows, dtype=np.float32).reshape(-1, 4)
+        vectors.add(str(number), found.crops)
+    return _answer(boxes, len(vectors.finish()), started)
 
 
-def start_theirs(file: str, models: str, pack: str) -> None:
+def start_theirs(dealt: Any, file: str, models: str, pack: str) -> None:
     warnings.simplefilter("ignore")  # a deprecation, once per face
     sys.stdout = sys.stderr  # the last line of our output is ours
     from insightface.app import FaceAnalysis
 
     app = FaceAnalysis(name=pack, root=models)
     app.prepare(ctx_id=0, det_size=(640, 640))
-    _state.update(file=file, app=app)
+    _state.update(dealt=dealt, file=file, app=app)
 
 
-def run_theirs(places: list[Place]) -> Answer:
+def run_theirs(task: Task) -> Answer:
     import cv2
 
     started = time.process_time()
-    boxes, vectors = [], 0
-    for data in _read(places):
+    boxes, vectors = {}, 0
+    for number, data in _pictures(*task):
         bgr = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
         faces = _state["app"].get(bgr)
         height, width = bgr.shape[:2]
         rows = np.array([face.bbox for face in faces], dtype=np.float32).reshape(-1, 4)
-        boxes.append(np.clip(rows, 0, np.array([width, height] * 2, dtype=np.float32)))
+        boxes[number] = np.clip(rows, 0, np.array([width, height] * 2, dtype=np.float32))
         vectors += sum(face.embedding is not None for face in faces)
     return _answer(boxes, vectors, started)
 
 
-def _read(places: list[Place]) -> list[bytes]:
+def _pictures(places: list[Place], deal: bool) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each picture that falls to this worker."""
     with Path(_state["file"]).open("rb") as file:
-        return [(file.seek(offset), file.read(length))[1] for offset, length in places]
+        for number in _dealt(len(places)) if deal else range(len(places)):
+            offset, length = places[number]
+            file.seek(offset)
+            yield number, file.read(length)
 
 
-def _answer(boxes: list[NDArray[np.float32]], vectors: int, started: float) -> Answer:
+def _dealt(count: int) -> Iterator[int]:
+    """The next number that no worker has had, while there are any below `count`."""
+    while True:
+        with _state["dealt"].get_lock():
+            number = _state["dealt"].value
+            _state["dealt"].value += 1
+        if number >= count:
+            return
+        yield number
+
+
+def _answer(boxes: dict[int, NDArray[np.float32]], vectors: int, started: float) -> Answer:
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
     return Answer(boxes, vectors, time.process_time() - started, kib * 1024, os.getpid())
 
@@ -121,7 +140,8 @@ class Side:
     def __init__(self, start: Callable[..., None], run: Callable[..., Answer], workers: int, *options: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._run = run
-        self._pool = ProcessPoolExecutor(workers, context, start, options)
+        self._dealt = context.Value("q", 0)
+        self._pool = ProcessPoolExecutor(workers, context, start, (self._dealt, *options))
         self.workers, self.seconds, self.cpu_s, self.vectors = workers, 0.0, 0.0, 0
         self.boxes: list[NDArray[np.float32]] = []
         self.peaks: dict[int, int] = {}
@@ -129,16 +149,17 @@ class Side:
     def warm_up(self, places: list[Place]) -> None:
         """Every process has loaded its models and seen all the pictures once."""
         while len(self.peaks) < self.workers:
-            for answer in self._pool.map(self._run, [places] * self.workers):
+            for answer in self._pool.map(self._run, [(places, False)] * self.workers):
                 self.peaks[answer.pid] = answer.peak_bytes
 
     def work(self, places: list[Place]) -> None:
-        chunks = [places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK)]
+        self._dealt.value = 0
         started = time.perf_counter()
-        answers = list(self._pool.map(self._run, chunks))
+        answers = list(self._pool.map(self._run, [(places, True)] * self.workers))
         self.seconds += time.perf_counter() - started
+        found = {number: boxes for answer in answers for number, boxes in answer.boxes.items()}
+        self.boxes += [found[number] for number in range(len(places))]
         for answer in answers:
-            self.boxes += answer.boxes
             self.cpu_s += answer.cpu_s
             self.vectors += answer.vectors
             self.peaks[answer.pid] = max(self.peaks[answer.pid], answer.peak_bytes)
@@ -205,7 +226,7 @@ def measure(samples: list[Sample], rounds: int, models: Path, pack: str, precisi
         ours = Side(start_ours, run_ours, _WORKERS, *options, precision)
         theirs = Side(start_theirs, run_theirs, 1, *options)
         for side in (ours, theirs):
-            side.warm_up(places[:_CHUNK])
+            side.warm_up(places[:_WARM_UP])
         bounds = np.linspace(0, len(places), rounds + 1).astype(int)
         block_ratios = []
         for number, (start, end) in enumerate(itertools.pairwise(bounds)):

@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 from gptface_core.errors import InputError
 
 _TELEMETRY = "openvino_telemetry"
-# One thread that does the work at once, as `network.open_session` has it: workers share the cores.
-_SETTINGS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+# One thread that does the work at once, as `network.open_session` has it: workers share the cores. Left to itself,
+# OpenVINO binds the thread of every worker to the first core while it works, where they wait for each other.
+_SETTINGS = {
+    "INFERENCE_NUM_THREADS": 1,
+    "NUM_STREAMS": 1,
+    "PERFORMANCE_HINT": "LATENCY",
+    "ENABLE_CPU_PINNING": False,
+}
 
 
 def open_core() -> Any:

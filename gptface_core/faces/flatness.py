@@ -20,15 +20,23 @@ def flatness(aligned: NDArray[np.uint8]) -> float | None:
 
     Black blocks do not count; None where hardly anything else is there.
     """
-    import cv2
-
-    # Extremes around every pixel, of which those around the blocks' middles are wanted: OpenCV is so fast at them that
-    # this takes a small part of the time of reductions over blocks.
-    block = np.ones((_BLOCK_PX, _BLOCK_PX), dtype=np.uint8)
-    middles = tuple(slice(_BLOCK_PX // 2, size // _BLOCK_PX * _BLOCK_PX, _BLOCK_PX) for size in aligned.shape[:2])
-    low, high = cv2.erode(aligned, block)[middles], cv2.dilate(aligned, block)[middles]
-    shown = (high > _BLACK).any(axis=2)
-    if shown.mean() < 0.25:
+    rows, columns = (size // _BLOCK_PX * _BLOCK_PX for size in aligned.shape[:2])
+    whole = np.ascontiguousarray(aligned[:rows])
+    low, high = (_over_blocks(pick, whole) for pick in (np.minimum, np.maximum))
+    lit, flat = high > _BLACK, (high - low) <= _LEVELS
+    # A block's three channels are neighbours, and the next block comes nine values later.
+    blocks = slice(0, columns * 3, _BLOCK_PX * 3)
+    shown = (lit[:, :-2] | lit[:, 1:-1] | lit[:, 2:])[:, blocks]
+    flat = (flat[:, :-2] & flat[:, 1:-1] & flat[:, 2:])[:, blocks]
+    count = np.count_nonzero(shown)
+    if count < 0.25 * shown.size:
         return None
-    flat = ((high - low) <= _LEVELS).all(axis=2)
-    return float((flat & shown).sum() / shown.sum())
+    return np.count_nonzero(flat & shown) / count
+
+
+def _over_blocks(pick: np.ufunc, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The extremes, per channel, of three rows and of three pixels from each one on: whole rows at a time, which costs
+    less than blocks one by one, though two of three results are not wanted."""
+    rows = rgb.reshape(len(rgb) // _BLOCK_PX, _BLOCK_PX, -1)
+    line = pick(pick(rows[:, 0], rows[:, 1]), rows[:, 2])
+    return np.asarray(pick(pick(line[:, :-6], line[:, 3:-3]), line[:, 6:]))

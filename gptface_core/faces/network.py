@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptface_core.errors import InputError
+from gptface_core.faces.graph import faster_model
 
 STRIDE_PX = 32  # the coarsest of the feature maps: sides of a canvas are multiples of it
 _STRIDES = (8, 16, 32)
@@ -90,7 +91,7 @@ class ScrfdNetwork:
         if batch < 1:
             raise InputError(f"batch {batch}: choose 1 or more pictures at once")
         self._batch = batch
-        self._session = open_session(path if batch == 1 else symbolic_batch(path), provider)
+        self._session = open_session(faster_model(path), provider)
         self._input = self._session.get_inputs()[0].name
         if len(self._session.get_outputs()) != 3 * len(_STRIDES):
             raise InputError(f"{path} gives no key points, alignment needs them: use another pack")
@@ -104,52 +105,42 @@ class ScrfdNetwork:
             chunk = canvases[start : start + self._batch]
             height, width = chunk[0].shape[:2]
             blob = cv2.dnn.blobFromImages(chunk, 1 / 128, None, (127.5, 127.5, 127.5))
-            outputs = [_per_picture(out, len(chunk)) for out in self._session.run(None, {self._input: blob})]
-            found += [_decode([out[i] for out in outputs], height, width, min_score) for i in range(len(chunk))]
+            outputs = self._session.run(None, {self._input: blob})
+            maps = [
+                _as_map(out, len(chunk), height // stride, width // stride)
+                for out, stride in zip(outputs, _STRIDES * 3, strict=True)
+            ]
+            found += [_decode([out[i] for out in maps], min_score) for i in range(len(chunk))]
         return found
 
 
-def symbolic_batch(path: Path) -> bytes:
-    """The model with any number of pictures at once: the first axis of its input is made symbolic.
+def _as_map(out: NDArray[np.float32], count: int, height: int, width: int) -> NDArray[np.float32]:
+    """An output as (pictures, anchors x values, height, width), which it is unless its model flattens it.
 
-    Its outputs keep their two axes; see `_per_picture` for their order.
+    InsightFace's exports move the picture's axis behind the two of the map before they flatten: rows go by position.
     """
-    import onnx
-
-    model = onnx.load(os.fspath(path))
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    for index, output in enumerate(model.graph.output):
-        output.type.tensor_type.shape.dim[0].dim_param = f"anchors{index}"
-    return bytes(model.SerializeToString())
+    return out if out.ndim == 4 else out.reshape(height, width, count, -1).transpose(2, 3, 0, 1)
 
 
-def _per_picture(out: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Output (positions x count x anchors, k) as (count, positions x anchors, k).
-
-    The graph moves the picture's axis behind the two of the map before it flattens, so rows are position-major.
-    """
-    if count == 1:
-        return out[None]
-    width = out.shape[-1]
-    rows = out.reshape(-1, count, _ANCHORS * width).transpose(1, 0, 2)
-    return np.ascontiguousarray(rows).reshape(count, -1, width)
-
-
-def _decode(outputs: list[NDArray[np.float32]], height: int, width: int, min_score: float) -> Finds:
+def _decode(maps: list[NDArray[np.float32]], min_score: float) -> Finds:
     """Scores, distances to the box's sides and offsets of points, per stride, as candidates without doubles."""
     boxes, points, scores = [], [], []
     levels = len(_STRIDES)
     for level, stride in enumerate(_STRIDES):
-        score = outputs[level][:, 0]
+        score = maps[level].transpose(1, 2, 0)  # by position, then by anchor
         rows = np.flatnonzero(score >= min_score)
         if not len(rows):
             continue
-        y, x = np.divmod(rows // _ANCHORS, width // stride)
+        place, anchor = np.divmod(rows, _ANCHORS)
+        y, x = np.divmod(place, score.shape[1])
         centres = np.stack([x, y], axis=1).astype(np.float32) * stride
-        sides = outputs[level + levels][rows] * stride
+        sides, offsets = (
+            maps[level + step].reshape(_ANCHORS, -1, *score.shape[:2])[anchor, :, y, x] * stride
+            for step in (levels, 2 * levels)
+        )
         boxes.append(np.concatenate([centres - sides[:, :2], centres + sides[:, 2:]], axis=1))
-        points.append(centres[:, None] + outputs[level + 2 * levels][rows].reshape(-1, 5, 2) * stride)
-        scores.append(score[rows])
+        points.append(centres[:, None] + offsets.reshape(-1, 5, 2))
+        scores.append(score[y, x, anchor])
     if not boxes:
         return no_finds()
     every = Finds(np.concatenate(boxes), np.concatenate(points), np.concatenate(scores))

@@ -7,14 +7,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from gptface_core.faces.align import ARCFACE_PX
-
-# Patches of the aligned crop at half size, where a bare face shows skin: rows and columns.
-_BRIDGE, _FOREHEAD = (slice(26, 31), slice(26, 31)), (slice(18, 22), slice(24, 33))
-_LEFT_CHEEK, _RIGHT_CHEEK = (slice(33, 38), slice(15, 21)), (slice(33, 38), slice(35, 41))
-_NOSE = (slice(34, 40), slice(25, 32))
-_LEFT_EYE, _RIGHT_EYE = (slice(24, 29), slice(15, 23)), (slice(24, 29), slice(33, 41))
-_UNDER_LEFT_EYE, _UNDER_RIGHT_EYE = (slice(29, 32), slice(16, 23)), (slice(29, 32), slice(34, 41))
+_PART = (slice(36, 80), slice(30, 82))  # of the aligned crop, where a bare face shows skin: rows and columns
+# Patches of this part at half size.
+_BRIDGE, _FOREHEAD = (slice(8, 13), slice(11, 16)), (slice(0, 4), slice(9, 18))
+_LEFT_CHEEK, _RIGHT_CHEEK = (slice(15, 20), slice(0, 6)), (slice(15, 20), slice(20, 26))
+_NOSE = (slice(16, 22), slice(10, 17))
+_LEFT_EYE, _RIGHT_EYE = (slice(6, 11), slice(0, 8)), (slice(6, 11), slice(18, 26))
+_UNDER_LEFT_EYE, _UNDER_RIGHT_EYE = (slice(11, 14), slice(1, 8)), (slice(11, 14), slice(19, 26))
 _SKIN = (_BRIDGE, _FOREHEAD, _LEFT_CHEEK, _RIGHT_CHEEK, _NOSE, _UNDER_LEFT_EYE, _UNDER_RIGHT_EYE)
 _LAB_UNITS = np.array([100 / 255, 1, 1], dtype=np.float32)  # of what OpenCV gives in eight bits
 # From no hint to a full one, set on LFW (Sunglasses against No Eyewear and Eyeglasses) and on drawn face masks.
@@ -32,7 +31,8 @@ def occlusion_hint(aligned: NDArray[np.uint8]) -> float:
     """
     import cv2
 
-    half = cv2.resize(aligned, (ARCFACE_PX // 2,) * 2, interpolation=cv2.INTER_AREA)
+    part = aligned[_PART]
+    half = cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(half, cv2.COLOR_RGB2LAB)
     bridge, forehead, left, right, nose, under_left, under_right = (_colour(lab, place) for place in _SKIN)
     upper, cheeks = (bridge + forehead) / 2, (left + right) / 2

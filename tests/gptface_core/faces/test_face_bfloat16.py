@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -55,6 +56,31 @@ def test_vectors_turn_little_and_tell_the_same_people(
     cosines = (found * wanted).sum(axis=1)
     assert cosines.min() > 0.98 and 0.997 < cosines.mean() < 0.999999  # not float32 by another name
     assert np.abs(found @ found.T - wanted @ wanted.T).max() < 0.06
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be bound here")
+def test_no_worker_is_bound_to_a_core_while_it_embeds(bfloat16: str, test_models: Path) -> None:
+    # Every worker would be bound to the same first core, and wait there for the others.
+    embedder = Embedder(PACK, test_models / "insightface", precision=bfloat16)
+    thread, done, seen = threading.get_native_id(), threading.Event(), list[set[int]]()
+    free = os.sched_getaffinity(thread)
+    if len(free) < 2:
+        pytest.skip("one core alone")
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            seen.append(os.sched_getaffinity(thread))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(20):
+            embedder.embed(np.zeros((8, 112, 112, 3), dtype=np.uint8))
+    finally:
+        done.set()
+        watcher.join()
+    assert len(seen) > 20 and all(cores == free for cores in seen)
 
 
 @pytest.mark.realdata
