@@ -11,13 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Bounds of growth per build. 0.1 MiB: a worker that builds every quarter of an hour for a month would gain 290 MiB,
-# which its machine bears until the next restart; what a build of a small web really loses (its tables, a picture, a
-# module loaded anew) is several times that. Descriptors and threads are counted, so any steady gain shows: 0.02 is one
-# more in 50 builds.
-BOUNDS = {"rss_mib": 0.1, "children_mib": 0.1, "fds": 0.02, "sockets": 0.02, "threads": 0.02}
+# What counts as growth: more than this per build, and in the whole run.
+# 0.1 MiB: a worker that builds every quarter of an hour for a month would gain 290 MiB, which its machine bears until
+# the next restart; what a build loses (its tables, a picture, a module loaded anew) is several times that. Descriptors
+# and threads are counted, so any steady gain shows: 0.02 is one more in 50 builds. The gain keeps what came once (a
+# library's thread that started late, a MiB of cache) from being taken for growth in a short run.
+BOUNDS = {
+    "rss_mib": (0.1, 2.0),
+    "children_mib": (0.1, 2.0),
+    "fds": (0.02, 1.0),
+    "sockets": (0.02, 1.0),
+    "threads": (0.02, 1.0),
+}
 _ENDS = 5  # states whose median is the start, or the end
-LEAST = 15  # builds: less than ten after the warm-up tell nothing
+_WARM_UP = 10  # builds, or a third of all where that is more
+LEAST = _WARM_UP + 2 * _ENDS  # builds: fewer tell nothing
 _TEMPORARY = re.compile(r"\.(tmp|part)$|^\..*work$|^\.probe-|^\.going-|-(journal|wal|shm)$")
 _LOCK_S = 1.0
 _TAKE_LOCK = """
@@ -107,13 +115,13 @@ class Growth:
     end: float
     slope: float
 
-    def exceeds(self, bound: float) -> bool:
-        return self.slope > bound
+    def exceeds(self, slope: float, gain: float) -> bool:
+        return self.slope > slope and self.end - self.start > gain
 
 
 def settled(states: Sequence[State]) -> Sequence[State]:
-    """Without the first third: imports, caches and allocators fill up in the first builds, whatever comes after."""
-    return states[len(states) // 3 :]
+    """Without the first builds: imports, caches and allocators fill up then, whatever comes after."""
+    return states[max(_WARM_UP, len(states) // 3) :]
 
 
 def growth(values: Sequence[float]) -> Growth:
@@ -130,7 +138,7 @@ def judge(states: Sequence[State]) -> dict[str, Any]:
     """The figures of the benchmark's last line; `grew` names what is over its bound, `ok` that nothing is amiss."""
     after = settled(states)
     found = {name: growth([float(getattr(state, name)) for state in after]) for name in BOUNDS}
-    grew = [name for name, bound in BOUNDS.items() if found[name].exceeds(bound)]
+    grew = [name for name, bounds in BOUNDS.items() if found[name].exceeds(*bounds)]
     told: dict[str, Any] = {}
     for name, each in found.items():
         unit = "_mib" if name.endswith("_mib") else ""

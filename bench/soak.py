@@ -6,9 +6,10 @@ build`. In between, every so many builds: a query, the report, `prune`, and one 
 
 After each build it looks at itself (bench/_soak_state.py): memory of its own (USS) and of its workers, open files,
 sockets and threads; whether another process can take the catalogue's write lock within a second; what lies about in the
-root and in TMPDIR under temporary names. What grows is told by the slope per build after the first third, where
-imports, caches and the allocators of DuckDB and pyarrow have filled up: they come to a plateau, a leak does not.
-"Grown" is a slope above BOUNDS, or a single held lock or leftover file. Garbage is collected before each look.
+root and in TMPDIR under temporary names. What grows is told by the slope per build after the first third (at least
+ten builds), where imports, caches and the allocators of DuckDB and pyarrow have filled up: they come to a plateau, a
+leak does not. Amiss (`ok` false) is growth beyond BOUNDS, a single held lock or leftover file. Garbage is collected
+before each look.
 
 One line of JSON last: `rss_*` is this process, `children_*` the sum of its workers; `files` and `lake_files` are told,
 not judged (a corpus that grows has more). Linux alone. `--states FILE` keeps what was seen after each build.
@@ -34,9 +35,17 @@ from flows.steps.runner import LocalRunner, WorkerPool
 
 FIRST, MORE = 60, 2  # pictures of the web, and by how many it grows
 EVERY = {"query": 3, "report": 4, "prune": 5, "takedown": 7}  # builds
+_PART = 5  # addresses of a raw shard, samples of a training shard: many small calls, so that workers soon have had all
 # No retries: a build is to be work, not waiting for the pictures of that web that are broken.
-_SETTINGS = {"detector": "cascade", "allow_private": True, "page_delay_s": 0.0, "retries": 0, "refresh": True}
-_PART = 30  # addresses of a raw shard, samples of a training shard
+_SETTINGS: dict[str, Any] = {
+    "detector": "cascade",
+    "allow_private": True,
+    "page_delay_s": 0.0,
+    "retries": 0,
+    "refresh": True,
+    "part_urls": _PART,
+    "samples_per_shard": _PART,
+}
 _TELL_EVERY = 10
 
 
@@ -58,13 +67,8 @@ class Service:
         runner = LocalRunner(self.pool, StepClock())
         with SampleWeb(FIRST + MORE * self.builds, port=self.port) as web:
             self.port = int(web.url.rpartition(":")[2])
-            settings: dict[str, Any] = {
-                **_SETTINGS,
-                "part_urls": _PART,
-                "samples_per_shard": _PART,
-                "workers": self.pool.workers,
-            }
-            summary = build(BuildConfig(f"site:{web.url}", str(self.root), **settings), runner)
+            config = BuildConfig(f"site:{web.url}", str(self.root), workers=self.pool.workers, **_SETTINGS)
+            summary = build(config, runner)
         self.builds += 1
         assert summary.is_new, "the web has grown, so a release must follow"
         for chore, every in EVERY.items():

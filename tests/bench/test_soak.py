@@ -49,6 +49,7 @@ def test_descriptors_count_one_by_one() -> None:
     told = judge(_states(40, fds=lambda b: 17 + b // 10))
     assert told["grew"] == ["fds"] and (told["fds_start"], told["fds_end"]) == (18, 20)
     assert judge(_states(40, sockets=lambda b: b % 3))["ok"]
+    assert judge(_states(24, threads=lambda b: 7 + (b >= 17)))["ok"], "a library's thread that started late"
 
 
 def test_a_single_lock_or_leftover_file_fails() -> None:
