@@ -35,7 +35,7 @@ from flows.steps.runner import LocalRunner, WorkerPool
 
 FIRST, MORE = 60, 2  # pictures of the web, and by how many it grows
 EVERY = {"query": 3, "report": 4, "prune": 5, "takedown": 7}  # builds
-_PART = 5  # addresses of a raw shard, samples of a training shard: many small calls, so that workers soon have had all
+_PART = 5  # addresses of a raw shard, samples of a training shard: many small calls for each worker
 # No retries: a build is to be work, not waiting for the pictures of that web that are broken.
 _SETTINGS: dict[str, Any] = {
     "detector": "cascade",
