@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Detector = Literal["auto", "insightface", "cascade"]
+Metric = Literal["itm_accuracy", "mim_gain_nats", "inpaint_gain_db", "probe_balanced_accuracy"]
 Minutes = Annotated[float, Field(ge=0)]
 SAMPLE_SOURCE = "sample:600"
 
@@ -59,7 +60,7 @@ class ChallengeSettings(BaseModel):
     from_champion: Annotated[bool, Field(description="go on from the champion's weights, else from nothing")] = True
     steps: Annotated[int, Field(ge=0, description="of a challenger that goes on; 0: the preset's main stage")] = 0
     learning_rate: Annotated[float, Field(ge=0, description="of a challenger that goes on; 0: the preset's")] = 0.0
-    metric: Annotated[str, Field(description="the figure that decides")] = "itm_accuracy"
+    metric: Annotated[Metric, Field(description="the figure that decides; the probe needs labels")] = "itm_accuracy"
     labels: Annotated[str, Field(description="Parquet of attributes and opposed captions per row_id")] = ""
 
 

@@ -18,6 +18,8 @@ C = TypeVar("C")
 DEFAULT_ROOT = "./gptface-data"
 DETECTORS = ("auto", "insightface", "cascade")
 PRECISIONS = ("float32", "bfloat16")
+# Figures that both models have face by face; the last one alone needs labels.
+DECIDING = ("itm_accuracy", "mim_gain_nats", "inpaint_gain_db", "probe_balanced_accuracy")
 
 
 class ConfigError(ValueError):
@@ -175,7 +177,8 @@ class NightConfig:
     min_new_rows: kept rows that neither the champion nor any model decided about has seen; fewer train nothing.
     from_champion: the challenger goes on from the champion's weights; else it is trained from nothing.
     steps, learning_rate: of a challenger that goes on, in place of the preset's; 0: as the preset says.
-    metric: the figure that decides. labels: as in EvaluateConfig. retention: what is pruned after it; None: nothing.
+    metric: the figure that decides (DECIDING). labels: as in EvaluateConfig.
+    retention: what is pruned after it; None: nothing.
     """
 
     build: BuildConfig
@@ -190,6 +193,7 @@ class NightConfig:
     retention: RetentionConfig | None = None
 
     def __post_init__(self) -> None:
+        _one_of("metric", self.metric, DECIDING)  # else found out after the training
         _at_least("min_new_rows", self.min_new_rows, 1)
         for name in ("steps", "learning_rate"):
             _at_least(name, getattr(self, name), 0)

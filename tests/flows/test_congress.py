@@ -3,94 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import functools
-import html
 import io
 import json
 import os
 import subprocess
 import tarfile
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from PIL import Image
 
 import warehouse
 from tests.flows.conftest import Gptface, command
+from tests.flows.congress_site import PORTRAITS, CongressSite, serving, write_site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.realdata]
 
-PORTRAITS = 539
 
-
-class _Quiet(SimpleHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    altered: ClassVar[dict[str, bytes | None]] = {}  # path -> other bytes, or None where it is gone
-
-    def do_GET(self) -> None:
-        if self.path not in self.altered:
-            super().do_GET()
-            return
-        body = self.altered[self.path]
-        self.send_response(404 if body is None else 200)
-        self.send_header("Content-Length", str(len(body or b"")))
-        self.end_headers()
-        self.wfile.write(body or b"")
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-def _sentence(row: dict[str, str]) -> str:
-    """What the table says about a member, as a page would."""
-    chamber = {"rep": "the House of Representatives", "sen": "the Senate"}[row["chamber"]]
-    name, party, state, since = (row[key] for key in ("full_name", "party", "state", "first_term_start"))
-    return f"{name}, {party} from {state}, is a member of {chamber} since {since}."
-
-
-def _write_site(data: Path, site: Path) -> None:
-    """One page per member with portrait, name and a sentence, and an index of all pages."""
-    (site / "images").symlink_to(data / "congress" / "images", target_is_directory=True)
-    with (data / "congress" / "legislators.csv").open(encoding="utf-8") as table:
-        rows = list(csv.DictReader(table))
-    links = []
-    for row in rows:
-        name, text = html.escape(row["full_name"]), html.escape(_sentence(row))
-        page = (
-            f"<!doctype html><meta charset=utf-8><title>{name}</title><h1>{name}</h1>"
-            f'<figure><img src="/{row["file"]}" alt="{text}"><figcaption>{name}</figcaption></figure><p>{text}</p>'
-        )
-        (site / f"{row['bioguide']}.html").write_text(page, encoding="utf-8")
-        links.append(f'<a href="/{row["bioguide"]}.html">{name}</a>')
-    (site / "index.html").write_text(f"<!doctype html><meta charset=utf-8>{'<br>'.join(links)}", encoding="utf-8")
+@pytest.fixture(scope="module")
+def site(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CongressSite]:
+    folder = tmp_path_factory.mktemp("site")
+    write_site(test_data, folder)
+    with serving(folder) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
-def congress_root(test_data: Path, test_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def congress_root(site: CongressSite, test_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root built from the portraits with the default rules, then again with the face-size rule at 32 px."""
-    site = tmp_path_factory.mktemp("site")
     root = tmp_path_factory.mktemp("root")
-    _write_site(test_data, site)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     environment = {**os.environ, "GPTFACE_INSIGHTFACE_ROOT": str(test_models / "insightface")}
-    try:
-        for rules in ([], ["--rule", "min_face_px=32"]):
-            words = ["build", f"site:http://127.0.0.1:{server.server_port}/", "--root", root, "--allow-private"]
-            words += ["--detector", "insightface", "--page-delay-s", 0, "--part-urls", 270, *rules]
-            done = subprocess.run(
-                command(*words), capture_output=True, text=True, timeout=300, env=environment, check=False
-            )
-            assert done.returncode == 0, done.stderr
-        yield root
-    finally:
-        server.shutdown()
-        server.server_close()
+    for rules in ([], ["--rule", "min_face_px=32"]):
+        words = ["build", f"site:{site.url}", "--root", root, "--allow-private"]
+        words += ["--detector", "insightface", "--page-delay-s", 0, "--part-urls", 270, *rules]
+        done = subprocess.run(
+            command(*words), capture_output=True, text=True, timeout=300, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    return root
 
 
 def _reasons(root: Path, at: int) -> dict[str, int]:
@@ -176,7 +128,7 @@ def test_the_portraits_are_rebuilt_from_the_manifest_byte_for_byte(congress_root
 
 
 def test_a_twentieth_of_the_portraits_gone_or_changed_is_exactly_what_is_reported(
-    congress_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: CongressSite, congress_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with contextlib.closing(warehouse.connect(congress_root, at=2)) as con:
         urls = [row[0] for row in con.execute("SELECT image_url FROM corpus ORDER BY row_id").fetchall()]
@@ -185,7 +137,7 @@ def test_a_twentieth_of_the_portraits_gone_or_changed_is_exactly_what_is_reporte
     Image.new("RGB", (300, 400), "grey").save(other, "JPEG")
     paths = {url: "/" + url.partition("://")[2].partition("/")[2] for url in picked}
     altered = {paths[url]: None if i % 2 else other.getvalue() for i, url in enumerate(picked)}
-    monkeypatch.setattr(_Quiet, "altered", altered)
+    monkeypatch.setattr(site, "altered", altered)
     report = _rebuild(congress_root, tmp_path)
     found = {row["image_url"]: row["verdict"] for row in report["missing"]}
     assert found == {url: "gone" if i % 2 else "changed" for i, url in enumerate(picked)}

@@ -6,19 +6,21 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from flows.parameters import Metric
 from flows.steps import nightly
 from flows.steps.champions import read_history, rollback, settle
-from flows.steps.config import BuildConfig, ConfigError, EvaluateConfig, NightConfig, TrainConfig
+from flows.steps.config import DECIDING, BuildConfig, ConfigError, EvaluateConfig, NightConfig, TrainConfig
 from flows.steps.layout import Layout
 from flows.steps.model import champion, check_name, chosen_model, resolve_model
 from flows.steps.nightly import NightSummary, Reigning
 from flows.steps.pipeline import BuildSummary, EvaluateSummary, TrainSummary
 from flows.steps.runner import LocalRunner, WorkerPool
+from gptface_core.evaluation.registry import benchmarks
 from gptface_core.evaluation.rows import RowValues, save_rows
 from tests.flows.lake_models import add_model
 from tests.warehouse.literal_crawls import Shot, write_crawl
@@ -237,5 +239,12 @@ def test_bad_settings_are_one_line() -> None:
     build = BuildConfig(source="sample:100")
     with pytest.raises(ConfigError, match="min_new_rows=0: must be at least 1"):
         NightConfig(build, min_new_rows=0)
+    with pytest.raises(ConfigError, match="unknown metric 'accuracy': choose from itm_accuracy, mim_gain_nats, "):
+        NightConfig(build, metric="accuracy")
     with pytest.raises(ConfigError, match="steps=-1"):
         replace(NightConfig(build), steps=-1)
+
+
+def test_every_figure_of_single_faces_may_decide() -> None:
+    quick = {each.headline for each in benchmarks().values() if each.headline and "quick" in each.suites}
+    assert set(DECIDING) == quick == set(get_args(Metric))

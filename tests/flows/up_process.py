@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_up(folder: Path, *words: str, limit_s: float = 240) -> Up:
-    """Start `gptface up` below `folder`, with these options, and wait until it says that it is ready."""
+def start_up(folder: Path, *words: str, limit_s: float = 240, more_env: Mapping[str, str] | None = None) -> Up:
+    """Start `gptface up` below `folder`, with these options, and wait until it says that it is ready.
+
+    `more_env`: variables that it and its runs have beside the few that everybody has.
+    """
     root, home, port = folder / "root", folder / "home", free_port()
     home.mkdir(exist_ok=True)
     env = {"HOME": str(home), "PATH": os.defpath, "LANG": "C.UTF-8", "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    env |= more_env or {}
     if "PYTHONPATH" in os.environ:  # a worktree that shares its environment: else another clone's flows would run
         env["PYTHONPATH"] = os.environ["PYTHONPATH"]
     log = folder / "up.log"
