@@ -47,15 +47,17 @@ def added(cluster: Any, **resources: Any) -> Iterator[Any]:
         cluster.remove_node(node, allow_graceful=False)
 
 
-def raylet(node: Any) -> psutil.Process:
-    """The process that is the node: workers are its children."""
-    return psutil.Process(node.all_processes["raylet"][0].process.pid)
+def lose(node: Any) -> None:
+    """SIGKILL to the process that is the node, and no trace of it: its workers look whether it is there."""
+    raylet = node.all_processes["raylet"][0].process
+    raylet.kill()
+    raylet.wait()
 
 
 def workers(node: Any, doing: str = "") -> list[psutil.Process]:
     """Worker processes of a node; with `doing`, those that run this function now."""
     found = []
-    for process in _children(raylet(node)):
+    for process in _children(node.all_processes["raylet"][0].process.pid):
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
             title = process.cmdline()[0]
             if title.startswith("ray::") and not title.endswith("Agent") and doing in title:
@@ -63,8 +65,8 @@ def workers(node: Any, doing: str = "") -> list[psutil.Process]:
     return found
 
 
-def _children(of: psutil.Process | None = None) -> list[psutil.Process]:
+def _children(pid: int | None = None) -> list[psutil.Process]:
     try:
-        return (of or psutil.Process()).children(recursive=True)
+        return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []

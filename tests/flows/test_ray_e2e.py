@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,17 @@ def test_the_same_build_on_two_nodes(cluster: Any, built_root: Path, small_web: 
 # Killed in mid-build.
 
 
+def build_here(source: str, root: Path) -> None:
+    with WorkerPool(2) as pool:
+        build(replace(config(source, root), part_urls=PART_URLS), LocalRunner(pool))
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, str, Path]]:
     """A site, the list of its pictures, and what local processes made of them."""
     with serving_faces() as site:
         source, root = list_of(site, tmp_path_factory.mktemp("list")), tmp_path_factory.mktemp("local")
-        with WorkerPool(2) as pool:
-            build(config(source, root, part_urls=PART_URLS), LocalRunner(pool))
+        build_here(source, root)
         yield site, source, root
 
 
@@ -144,7 +149,7 @@ def test_a_node_killed_in_mid_build(
         assert min(shards_by_node(tmp_path, nodes).values()) > 0, "a node had done nothing before"
         assert 1 <= gate.parts_done() < 6
         lost = ray_nodes.workers(second)
-        ray_nodes.raylet(second).kill()
+        ray_nodes.lose(second)
         _, alive = psutil.wait_procs(lost, timeout=30)
         assert not alive, "workers outlive their node"
         gate.open()
@@ -167,8 +172,7 @@ def test_a_driver_killed_in_mid_build(
         assert not alive, "workers outlive the driver"
         gate.open()
     assert gate.parts_done() < 6, "a part was finished for nobody"
-    with WorkerPool(2) as pool:  # what the cluster had finished is taken up here
-        build(config(source, tmp_path, part_urls=PART_URLS), LocalRunner(pool))
+    build_here(source, tmp_path)  # takes up what the cluster had finished
     assert content(tmp_path) == content(local)
     assert leftovers(tmp_path) == []
 
