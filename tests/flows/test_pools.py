@@ -9,6 +9,7 @@ from concurrent.futures import BrokenExecutor, CancelledError
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app as cli
@@ -114,3 +115,20 @@ def test_what_ray_raises_is_what_a_worker_here_would_have_raised() -> None:
     assert isinstance(_as_here(exceptions.TaskCancelledError()), CancelledError)
     for lost in (exceptions.WorkerCrashedError(), exceptions.NodeDiedError("gone"), exceptions.OutOfMemoryError("oom")):
         assert type(_as_here(lost)) is BrokenExecutor
+
+
+def test_the_cluster_file_passes_rays_own_validation_and_its_commands_are_rays() -> None:
+    pytest.importorskip("ray", reason="needs Ray (extra `ray`)")
+    from ray.autoscaler._private.util import prepare_config, validate_config
+    from ray.scripts.scripts import start
+
+    written = yaml.safe_load((Path(__file__).parents[2] / "deploy/ray-cluster.yaml").read_text())
+    whole = prepare_config(written)
+    validate_config(whole)  # a key that it does not know is an error
+    [node_type] = whole["available_node_types"].values()
+    assert node_type["min_workers"] == len(written["provider"]["worker_ips"])
+    commands = [line for key in ("head_start_ray_commands", "worker_start_ray_commands") for line in whole[key]]
+    assert commands == written["head_start_ray_commands"] + written["worker_start_ray_commands"]
+    known = {option for parameter in start.params for option in parameter.opts}
+    used = {word.split("=")[0] for line in commands for word in line.split() if word.startswith("--")}
+    assert {"--head", "--address"} <= used <= known
