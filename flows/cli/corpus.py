@@ -97,7 +97,9 @@ def build(
             "password comes from PGPASSWORD or ~/.pgpass.",
         ),
     ] = "",
-    runner: Annotated[str, typer.Option(help="local, or ray: all nodes of a Ray cluster (docs/scaling.md).")] = "local",
+    runner: Annotated[
+        str, typer.Option(help="local, or ray: all nodes of a Ray cluster (docs/operations.md).")
+    ] = "local",
     ray_address: Annotated[
         str, typer.Option(help="HOST:PORT of the cluster's head; auto: RAY_ADDRESS, else the one of this machine.")
     ] = "auto",

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -159,15 +160,22 @@ def test_a_node_killed_in_mid_build(
     assert leftovers(tmp_path) == []
 
 
-def test_a_driver_killed_in_mid_build(
-    cluster: Any, reference: tuple[Site, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_driver_ended_in_mid_build(
+    cluster: Any,
+    reference: tuple[Site, str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sent: signal.Signals,
+    code: int,
 ) -> None:
     site, source, local = reference
     gate = Gate(site, tmp_path, monkeypatch)
     with started(on(cluster, small_build(source, tmp_path)), gate) as process:
         wait_for(lambda: bool(ray_nodes.workers(cluster.head_node, "_work")) and gate.held > 0, process)
         lost = ray_nodes.workers(cluster.head_node)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(sent)
+        assert process.wait(timeout=60) == code
         _, alive = psutil.wait_procs(lost, timeout=30)
         assert not alive, "workers outlive the driver"
         gate.open()
@@ -175,6 +183,38 @@ def test_a_driver_killed_in_mid_build(
     build_here(source, tmp_path)  # takes up what the cluster had finished
     assert content(tmp_path) == content(local)
     assert leftovers(tmp_path) == []
+
+
+# As a flow.
+
+FLOW = f"""
+import sys
+from flows.build_dataset import build_dataset
+from flows.parameters import BuildSettings
+if __name__ == "__main__":
+    cluster = {{"runner": "ray", "ray_address": sys.argv[3]}}
+    settings = BuildSettings(allow_private=True, part_urls={PART_URLS}, samples_per_shard=6, **cluster)
+    build_dataset(sys.argv[1], root=sys.argv[2], detector="cascade", settings=settings)
+"""
+
+
+def test_the_flow_on_the_cluster(cluster: Any, reference: tuple[Site, str, Path], tmp_path: Path) -> None:
+    _, source, local = reference
+    script, root = tmp_path / "flow.py", tmp_path / "root"
+    script.write_text(FLOW)
+    ours = {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true", "PREFECT_HOME": str(tmp_path / "prefect")}
+    slowly = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300"}
+    done = subprocess.run(
+        [sys.executable, str(script), source, str(root), cluster.address],
+        env={**{name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}, **ours, **slowly},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "download-00005" in done.stderr, "a part is no task of its own"
+    assert content(root) == content(local)
 
 
 # What a worker says and raises.
