@@ -102,8 +102,9 @@ def end_when_suspended(over: threading.Event) -> None:
 class PrefectRunner:
     """The `Runner` of `flows.steps.runner` inside a running flow.
 
-    At most `workers + 2` shards are handed to Prefect at a time: a worker never waits for its next shard, and neither
-    the flow's memory nor the server's list of pending tasks grows with the number of shards.
+    At most `workers + 2` shards (or the pool's window, where that is smaller) are handed to Prefect at a time: a worker
+    never waits for its next shard, and neither the flow's memory nor the server's list of pending tasks grows with the
+    number of shards.
 
     What is not done within `timeout_minutes` (0: no limit) is ended by TimeoutError, with all its processes. `pool`, in
     place of `workers` of this machine, is closed with the runner.

@@ -30,6 +30,7 @@ from flows.steps.runner import ONE_THREAD, Pool
 
 A = TypeVar("A")
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 DEATHS = 3
@@ -57,8 +58,7 @@ class RayPool(Pool):
         self._running: dict[Any, Future[Any]] = {}
         self._task = functools.cache(lambda share: ray.remote(**task_options(share))(_work))
         try:
-            nodes = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-            self._check(nodes, root)
+            nodes = self._fit_nodes(root)
         except BaseException:
             self._ray.shutdown()
             raise
@@ -102,7 +102,11 @@ class RayPool(Pool):
         else:
             future.set_exception(_as_here(error))
 
-    def _check(self, nodes: list[dict[str, Any]], root: Path) -> None:
+    def _fit_nodes(self, root: Path) -> list[dict[str, Any]]:
+        """The nodes that have a CPU, all of which can work on `root`."""
+        nodes = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        with _mark(root) as mark:
+            nodes = self._looked(nodes, mark)
         if not nodes:
             raise ConfigError("the Ray cluster has no CPU to work with: add a node (ray start --address HOST:PORT)")
         for step, share in self._gpus.items():
@@ -111,31 +115,38 @@ class RayPool(Pool):
                     f"no node of the Ray cluster has the {share:g} GPU that a part of {step} asks for: add one, set "
                     "--ray-gpus, or choose a --provider (--clip-device) for CPUs"
                 )
-        with _mark(root) as mark:
-            self._look(nodes, mark)
+        return nodes
 
-    def _look(self, nodes: list[dict[str, Any]], mark: Path) -> None:
-        """Let every node look for `mark`, whose name nobody can know, and say which gptface it has."""
-        from ray.exceptions import RayError
+    def _looked(self, nodes: list[dict[str, Any]], mark: Path) -> list[dict[str, Any]]:
+        """Let every node look for `mark`, whose name nobody can know, and say which gptface it has; those still there.
+
+        Ray may list a node for a while after it is gone.
+        """
+        from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        asked = {}
+        asked, found = [], []
         for node in nodes:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            looking = self._ray.remote(num_cpus=0, scheduling_strategy=there)(_seen)
-            asked[looking.remote(str(mark))] = node["NodeManagerAddress"]
-        for reference, host in asked.items():
+            asked.append(self._ray.remote(num_cpus=0, scheduling_strategy=there)(_seen).remote(str(mark)))
+        for node, reference in zip(nodes, asked, strict=True):
+            host = f"node {node['NodeManagerAddress']} of the Ray cluster"
             try:
                 sees, theirs = self._ray.get(reference, timeout=_NODES_S)
+            except (NodeDiedError, TaskUnschedulableError) as error:
+                logger.warning("%s is gone: %s", host, _last_line(error))
+                continue
             except (RayError, ImportError) as error:
-                raise ConfigError(f"node {host} of the Ray cluster cannot run gptface: {_last_line(error)}") from error
+                raise ConfigError(f"{host} cannot run gptface: {_last_line(error)}") from error
             if theirs != version("gptface"):
-                raise ConfigError(f"node {host} of the Ray cluster has gptface {theirs}, not {version('gptface')}")
+                raise ConfigError(f"{host} has gptface {theirs}, not {version('gptface')}")
             if not sees:
                 raise ConfigError(
-                    f"node {host} of the Ray cluster does not see the root {mark.parent}: it must be a folder that all "
-                    "nodes share, under the same path"
+                    f"{host} does not see the root {mark.parent}: it must be a folder that all nodes share, under the "
+                    "same path"
                 )
+            found.append(node)
+        return found
 
 
 def task_options(gpus: float = 0.0) -> dict[str, Any]:
