@@ -7,9 +7,9 @@ had refused before the crash is not asked again (crawler.refusals).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,7 @@ from crawler.directives import refused_by_headers
 from crawler.engine import download_shard
 from crawler.errors import InputError
 from crawler.fetch import FetchConfig, Fetcher
-from crawler.files import read_rows, write_json, write_table
+from crawler.files import attempt, read_rows, write_json, write_table
 from crawler.hostqueues import HostQueues
 from crawler.hosts import load_hosts
 from crawler.known import read_known
@@ -140,24 +140,22 @@ def download_part(
     if finished is not None:
         return finished
     started = time.monotonic()
-    marker = images_path(crawl_dir, part, "_stats.json")
-    marker.unlink(missing_ok=True)
-    scratch = crawl_dir / "images" / f".{part:05d}.work"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    writer = RawShardWriter(scratch)
-    try:
+    with (
+        attempt(crawl_dir / "images" / f".{part:05d}.work") as scratch,
+        contextlib.closing(RawShardWriter(scratch)) as writer,
+    ):
+        images_path(crawl_dir, part, "_stats.json").unlink(missing_ok=True)
         download = _Part(part, crawl_dir, config, writer, started + config.part_s, is_taken_down)
         download.run(scratch)
-        tar = images_path(crawl_dir, part, ".tar")
-        table = writer.finish(tar, f"{raw_prefix.strip('/')}/{part:05d}.tar", download.urls, download.outcomes)
-    finally:
-        writer.close()
-        shutil.rmtree(scratch, ignore_errors=True)
-    write_table(images_path(crawl_dir, part, ".parquet"), table, IMAGES)
-    own = {url_id for url_id, outcome in download.outcomes.items() if outcome.kept is None}
-    stats = _stats(part, table, own, tar.stat().st_size, time.monotonic() - started)
-    write_json(marker, asdict(stats))
+        files = {ending: scratch / f"whole{ending}" for ending in (".tar", ".parquet", "_stats.json")}
+        raw_shard = f"{raw_prefix.strip('/')}/{part:05d}.tar"
+        table = writer.finish(files[".tar"], raw_shard, download.urls, download.outcomes)
+        write_table(files[".parquet"], table, IMAGES)
+        own = {url_id for url_id, outcome in download.outcomes.items() if outcome.kept is None}
+        stats = _stats(part, table, own, files[".tar"].stat().st_size, time.monotonic() - started)
+        write_json(files["_stats.json"], asdict(stats))
+        for ending, file in files.items():  # the marker last
+            file.replace(images_path(crawl_dir, part, ending))
     logger.info("images %05d: %d ok, %d refused, %d failed", part, stats.ok, stats.refused, stats.failed)
     return stats
 

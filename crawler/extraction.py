@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import pyarrow as pa
 
 from crawler.errors import InputError
-from crawler.files import write_json
+from crawler.files import attempt, write_json
 from crawler.sources.base import Candidate, CrawlLimits, Found, Unit
 from crawler.tombstones import Tombstones, load_tombstones
 from crawler.unitfiles import UnitStats, UnitWriter, unit_path
@@ -171,14 +171,18 @@ def write_unit(
     taken_down: Tombstones | None = None,
 ) -> UnitStats:
     """Write what a unit gives to its files, the marker last; leftovers of a cut-short run are replaced."""
-    for suffix in ("pairs.parquet", "pages.parquet", "stored.parquet", "stored.bin"):
-        unit_path(crawl_dir, index, suffix).unlink(missing_ok=True)
-    with ExitStack() as stack:
-        writer = UnitWriter(crawl_dir, index, source, stack, taken_down or Tombstones())
-        for item in items:
-            writer.add(item)
-        stats = writer.finish(unit)
-    write_json(_done_path(crawl_dir, index), asdict(stats))
+    with attempt(crawl_dir / "extract" / f".{index:05d}.work") as scratch:
+        for suffix in ("pairs.parquet", "pages.parquet", "stored.parquet", "stored.bin"):
+            unit_path(crawl_dir, index, suffix).unlink(missing_ok=True)
+        with ExitStack() as stack:
+            writer = UnitWriter(scratch, index, source, stack, taken_down or Tombstones())
+            for item in items:
+                writer.add(item)
+            stats = writer.finish(unit)
+        files, done = list(scratch.iterdir()), _done_path(crawl_dir, index)
+        write_json(scratch / done.name, asdict(stats))
+        for file in (*files, scratch / done.name):  # the marker last
+            file.replace(done.with_name(file.name))
     if stats.warning:
         logger.warning("%s: %s", unit.name, stats.warning)
     return stats

@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from crawler.files import replacing
 from warehouse.schema import Reason, Status
 
 # A header with an empty name and checksum; the checksum counts its own eight bytes as blanks (POSIX.1-1988 ustar).
@@ -70,9 +69,10 @@ class RawShardWriter:
         self._spool.close()
 
     def finish(self, tar: Path, raw_shard: str, urls: dict[str, str], outcomes: dict[str, Outcome]) -> list[Any]:
-        """Write `tar` and return one row per address of `urls` (url_id -> address), sorted by url_id."""
+        """Write `tar`, a name that nobody looks at yet, in a folder that is there; one row per address of `urls`
+        (url_id -> address), sorted by url_id."""
         rows = []
-        with replacing(tar) as temporary, temporary.open("wb") as archive:
+        with tar.open("wb") as archive:
             for url_id in sorted(urls):
                 row = outcomes[url_id].kept or _row(url_id, urls[url_id], outcomes[url_id])
                 if outcomes[url_id].status is Status.OK and outcomes[url_id].kept is None:

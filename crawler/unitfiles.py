@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crawler.files import replacing
 from crawler.rows import EXTRACTED, Identifier, found_batch, leading_digits
 from crawler.sources.base import Candidate, Damage, Found, PageVisit, StoredPicture, Unit
 from crawler.stored import StoredWriter
@@ -46,10 +45,10 @@ def unit_path(crawl_dir: Path, index: int, suffix: str) -> Path:
 
 
 class UnitWriter:
-    """The files of one unit, under temporary names until `stack` closes well. Page and picture files only if any."""
+    """The files of one unit in the folder `scratch`, whole when `stack` closes. Page and picture files only if any."""
 
-    def __init__(self, crawl_dir: Path, index: int, source: str, stack: ExitStack, taken_down: Tombstones) -> None:
-        self._dir, self._index, self._stack = crawl_dir, index, stack
+    def __init__(self, scratch: Path, index: int, source: str, stack: ExitStack, taken_down: Tombstones) -> None:
+        self._scratch, self._index, self._stack = scratch, index, stack
         self._source = source
         self._taken_down = taken_down
         self._taken_down_pairs = 0
@@ -63,11 +62,11 @@ class UnitWriter:
         self.pair_count = self.page_count = 0
         self._pairs = self._writer("pairs.parquet", EXTRACTED)
 
-    def _temporary(self, suffix: str) -> Path:
-        return self._stack.enter_context(replacing(unit_path(self._dir, self._index, suffix)))
+    def _path(self, suffix: str) -> Path:
+        return self._scratch / unit_path(Path(), self._index, suffix).name
 
     def _writer(self, suffix: str, schema: pa.Schema) -> pq.ParquetWriter:
-        writer = pq.ParquetWriter(self._temporary(suffix), schema, compression="zstd", use_dictionary=_DICTIONARIES)
+        writer = pq.ParquetWriter(self._path(suffix), schema, compression="zstd", use_dictionary=_DICTIONARIES)
         return self._stack.enter_context(writer)
 
     def add(self, item: Found | pa.RecordBatch) -> None:
@@ -131,8 +130,8 @@ class UnitWriter:
 
     def _store(self, picture: StoredPicture) -> None:
         if self._stored is None:
-            name = unit_path(self._dir, self._index, "stored.bin").name
-            self._stored = StoredWriter(self._temporary("stored.bin"), self._temporary("stored.parquet"), name)
+            pictures = self._path("stored.bin")
+            self._stored = StoredWriter(pictures, self._path("stored.parquet"), pictures.name)
             self._stack.callback(self._stored.close)
         self._stored.add(picture)
 

@@ -38,12 +38,13 @@ def build_dataset(
     from flows.steps import pipeline
     from flows.steps.config import BuildConfig, default_root, from_dict
     from flows.steps.layout import Layout
+    from flows.steps.pools import open_pool
     from flows.steps.report import write_report
     from flows.steps.runs import is_first_build
 
     chosen = {"source": source, "root": root or default_root(), "detector": detector, "refresh": refresh}
-    config = from_dict(BuildConfig, chosen | settings.model_dump())
-    with PrefectRunner(config.workers, timeout_minutes) as runner:
+    config, pool = open_pool(from_dict(BuildConfig, chosen | settings.model_dump()))
+    with PrefectRunner(timeout_minutes=timeout_minutes, pool=pool) as runner:
         summary = pipeline.build(config, runner)
         if is_first_build(Layout(Path(summary.root)), summary.release):
             tell_published(summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from prefect import flow
@@ -49,16 +50,18 @@ def nightly_retrain(
     from flows.prefect_runner import PrefectRunner
     from flows.steps.config import BuildConfig, NightConfig, RetentionConfig, default_root, from_dict
     from flows.steps.nightly import retrain
+    from flows.steps.pools import open_pool
     from flows.steps.report import write_report
 
     notifier = load_notifier(notify_block)
     chosen = {"source": source, "root": root or default_root(), "detector": detector, "refresh": True}
-    build = from_dict(BuildConfig, chosen | settings.model_dump())
     pruned = RetentionConfig(**retention.model_dump()) if prune else None
+    build = from_dict(BuildConfig, chosen | settings.model_dump())
     config = NightConfig(build, preset, seed, min_new_rows, **challenge.model_dump(), retention=pruned)
     try:
-        with PrefectRunner(build.workers, timeout_minutes) as runner:
-            night = retrain(config, runner)
+        build, pool = open_pool(build)
+        with PrefectRunner(timeout_minutes=timeout_minutes, pool=pool) as runner:
+            night = retrain(dataclasses.replace(config, build=build), runner)
             show_night(night, runner.step("report", write_report, Path(build.root)))
     except Exception as error:
         notifier.tell("GPTFace: the night failed", f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -48,6 +48,9 @@ class BuildSettings(BaseModel):
     clip: Annotated[str, Field(description="open_clip's MODEL:PRETRAINED, compares captions with faces")] = ""
     clip_device: Annotated[str, Field(description="torch's, for clip")] = "cpu"
     catalog: Annotated[str, Field(description="postgres://user@host/database, for a new root; empty: SQLite")] = ""
+    runner: Annotated[Literal["local", "ray"], Field(description="local processes, or a Ray cluster")] = "local"
+    ray_address: Annotated[str, Field(description="HOST:PORT of the Ray cluster, or auto")] = "auto"
+    ray_gpus: Annotated[float, Field(ge=0, description="GPUs for a part of a step that uses them")] = 1.0
     rules: Annotated[dict[str, Rule], Field(description="curation rules by name, e.g. min_face_px")] = {}
     samples_per_shard: Annotated[int, Field(ge=1)] = 1_000
 

@@ -23,7 +23,7 @@ from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 from prefect.utilities.timeout import timeout
 
-from flows.steps.runner import WorkerDiedError, WorkerPool
+from flows.steps.runner import Pool, WorkerDiedError, WorkerPool
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -102,17 +102,19 @@ def end_when_suspended(over: threading.Event) -> None:
 class PrefectRunner:
     """The `Runner` of `flows.steps.runner` inside a running flow.
 
-    At most `workers + 2` shards are handed to Prefect at a time: a worker never waits for its next shard, and neither
-    the flow's memory nor the server's list of pending tasks grows with the number of shards.
+    At most `workers + 2` shards (or the pool's window, where that is smaller) are handed to Prefect at a time: a worker
+    never waits for its next shard, and neither the flow's memory nor the server's list of pending tasks grows with the
+    number of shards.
 
-    What is not done within `timeout_minutes` (0: no limit) is ended by TimeoutError, with all its processes.
+    What is not done within `timeout_minutes` (0: no limit) is ended by TimeoutError, with all its processes. `pool`, in
+    place of `workers` of this machine, is closed with the runner.
     """
 
-    def __init__(self, workers: int = 0, timeout_minutes: float = 0.0) -> None:
-        self._pool = WorkerPool(workers)
+    def __init__(self, workers: int = 0, timeout_minutes: float = 0.0, pool: Pool | None = None) -> None:
+        self._pool = pool or WorkerPool(workers)
         self._minutes = timeout_minutes
         self._limit = timeout(timeout_minutes * 60 or None)
-        self._window = self._pool.workers + 2
+        self._window = min(self._pool.workers + 2, self._pool.window)
         self._over = threading.Event()  # set when the flow ends or is cancelled: nothing is started or retried then
         self._said = 0.0
 
@@ -203,7 +205,7 @@ class PrefectRunner:
         def run_shard() -> T:
             if self._over.is_set():
                 raise CancelledError
-            work: Future[T] = self._pool.submit(fn, item)
+            work: Future[T] = self._pool.submit(fn, item, name)
             return work.result()
 
         return run_shard

@@ -10,9 +10,7 @@ that the parts can be written by many processes and memory holds one of them.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.errors import InputError
+from warehouse.files import replacing
 from warehouse.schema import CORPUS
 from warehouse.shards import INDEX_FILE, file_sha256, read_index
 
@@ -66,7 +65,9 @@ MANIFEST = pa.schema(
     ]
 )
 # What a run was told that does not change what it builds.
-_NOT_CONFIG = frozenset({"root", "workers", "download_threads", "catalog", "clip_device"})
+_NOT_CONFIG = frozenset(
+    {"root", "workers", "download_threads", "catalog", "clip_device", "runner", "ray_address", "ray_gpus"}
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def release_provenance(con: duckdb.DuckDBPyConnection, release: int) -> dict[str
 
 def write_part(out_dir: Path, shard: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the manifest's rows of one shard, for `write_manifest`."""
-    with _replacing(_part_path(out_dir, shard)) as part:
+    with replacing(_part_path(out_dir, shard)) as part:
         pq.write_table(pa.Table.from_pylist(list(rows), schema=MANIFEST), part, compression="zstd")
 
 
@@ -127,7 +128,7 @@ def write_manifest(out_dir: Path, provenance: Mapping[str, Any]) -> Manifest:
     missing = [part.name for part in parts if not part.is_file()]
     if missing:
         raise InputError(f"{out_dir} has no {missing[0]}: run `gptface shard` again")
-    with _replacing(out_dir / TABLE_FILE) as table, pq.ParquetWriter(table, MANIFEST, compression="zstd") as writer:
+    with replacing(out_dir / TABLE_FILE) as table, pq.ParquetWriter(table, MANIFEST, compression="zstd") as writer:
         for part in parts:
             writer.write_table(pq.read_table(part))
     _write_document(out_dir, provenance)
@@ -168,7 +169,7 @@ def _renumber(path: Path) -> None:
     place = MANIFEST.get_field_index("position")
     with (
         pq.ParquetFile(path) as table,
-        _replacing(path) as part,
+        replacing(path) as part,
         pq.ParquetWriter(part, MANIFEST, compression="zstd") as writer,
     ):
         for group in range(table.num_row_groups):
@@ -210,19 +211,9 @@ def _write_document(out_dir: Path, provenance: Mapping[str, Any]) -> None:
         "index_sha256": file_sha256(out_dir / INDEX_FILE),
         "table_sha256": file_sha256(out_dir / TABLE_FILE),
     }
-    with _replacing(out_dir / MANIFEST_FILE) as part:
+    with replacing(out_dir / MANIFEST_FILE) as part:
         part.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _part_path(out_dir: Path, shard: str) -> Path:
     return out_dir / f".{shard}.rows.parquet"
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import duckdb
 
 from warehouse.errors import InputError
+from warehouse.files import replacing
 from warehouse.schema import Split
 
 INDEX_FILE = "index.json"
@@ -157,10 +157,9 @@ def write_shard(plan: ShardPlan, samples: Iterable[Sample], out_dir: Path) -> Sh
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / plan.file
-    part = out_dir / f".{plan.file}.{os.getpid()}.part"
     planned = iter(plan.row_ids)
     count = 0
-    try:
+    with replacing(path) as part:
         with part.open("wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for sample in samples:
                 if sample.row_id not in planned:  # consumes the iterator up to it: order is checked as well
@@ -168,9 +167,6 @@ def write_shard(plan: ShardPlan, samples: Iterable[Sample], out_dir: Path) -> Sh
                 _add_sample(tar, sample)
                 count += 1
         record = ShardRecord(plan.split, plan.file, file_sha256(part), count, part.stat().st_size)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     write_note(plan, record, out_dir)
     return record
 
@@ -266,9 +262,5 @@ def _note_path(out_dir: Path, file: str) -> Path:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", "utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -97,6 +97,15 @@ def build(
             "password comes from PGPASSWORD or ~/.pgpass.",
         ),
     ] = "",
+    runner: Annotated[
+        str, typer.Option(help="local, or ray: all nodes of a Ray cluster (docs/operations.md).")
+    ] = "local",
+    ray_address: Annotated[
+        str, typer.Option(help="HOST:PORT of the cluster's head; auto: RAY_ADDRESS, else the one of this machine.")
+    ] = "auto",
+    ray_gpus: Annotated[
+        float, typer.Option(min=0, help="GPUs of a node for one part, with --provider or --clip-device for GPUs.")
+    ] = 1.0,
     metrics: Metrics = "",
 ) -> None:
     """Build the corpus: crawl, download, detect faces, curate, publish a release, write shards.
@@ -109,7 +118,8 @@ def build(
     from flows.steps.config import BuildConfig
     from flows.steps.metrics import served_metrics
     from flows.steps.pipeline import build as run
-    from flows.steps.runner import LocalRunner, WorkerPool
+    from flows.steps.pools import open_pool
+    from flows.steps.runner import LocalRunner
     from warehouse.parameters import RuleParameters
 
     config = BuildConfig(
@@ -142,10 +152,14 @@ def build(
         clip=clip,
         clip_device=clip_device,
         catalog=catalog,
+        runner=runner,
+        ray_address=ray_address,
+        ray_gpus=ray_gpus,
         rules=RuleParameters.from_words(rule or []),
         samples_per_shard=samples_per_shard,
     )
-    with WorkerPool(workers) as pool, served_metrics(root, metrics), RichSink() as sink:
+    config, pool = open_pool(config)
+    with pool, served_metrics(root, metrics), RichSink() as sink:
         summary = run(config, LocalRunner(pool, sink))
     from flows.cli.tables import print_build
 

@@ -18,6 +18,7 @@ C = TypeVar("C")
 DEFAULT_ROOT = "./gptface-data"
 DETECTORS = ("auto", "insightface", "cascade")
 PRECISIONS = ("float32", "bfloat16")
+RUNNERS = ("local", "ray")
 # Figures that both models have face by face; the last one alone needs labels.
 DECIDING = ("itm_accuracy", "mim_gain_nats", "inpaint_gain_db", "probe_balanced_accuracy")
 
@@ -46,6 +47,9 @@ class BuildConfig:
     clip, clip_device: `MODEL:PRETRAINED` of open_clip, which then measures how well captions fit faces, on this device
         of torch; empty: nothing is measured.
     catalog: `postgres://user@host/database` for the catalogue of a new root; empty: as the root has it, else SQLite.
+    runner: local, or ray: parts are worked on by all nodes of the cluster at `ray_address` (HOST:PORT, or auto), which
+        must all see the root; `workers` 0 is then one per CPU of the cluster as it is at the start.
+    ray_gpus: of a node, for one part of a step that works on GPUs (`provider`, `clip_device`); may be a fraction.
     """
 
     source: str
@@ -77,16 +81,20 @@ class BuildConfig:
     clip: str = ""
     clip_device: str = "cpu"
     catalog: str = ""
+    runner: str = "local"
+    ray_address: str = "auto"
+    ray_gpus: float = 1.0
     rules: RuleParameters = dataclasses.field(default_factory=RuleParameters)
     samples_per_shard: int = 1_000
 
     def __post_init__(self) -> None:
         _one_of("detector", self.detector, DETECTORS)
         _one_of("embed_precision", self.embed_precision, PRECISIONS)
+        _one_of("runner", self.runner, RUNNERS)
         at_least_one = ("part_urls", "max_pages", "max_depth", "download_threads", "samples_per_shard")
         for name in (*at_least_one, "max_attempts", "host_concurrency", "refusal_limit", "embed_days"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("workers", "retries", "page_delay_s", "limit", "recheck_days", "host_delay_s"):
+        for name in ("workers", "retries", "page_delay_s", "limit", "recheck_days", "host_delay_s", "ray_gpus"):
             _at_least(name, getattr(self, name), 0)
 
 

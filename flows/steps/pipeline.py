@@ -143,10 +143,13 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
 
 
 def _tidy(layout: Layout, runner: Runner) -> None:
-    """Nothing is read or written by what a killed takedown has left half done, and no embedding outlives its time."""
+    """Nothing is read or written by what a killed takedown has left half done, no embedding outlives its time, and what
+    killed runs left half-written goes."""
+    from crawler.files import sweep
     from flows.steps.embeddings import expire_embeddings
     from flows.steps.takedown import finish
 
+    sweep(layout.raw)
     finish(layout, runner)
     expire_embeddings(layout.root)
 

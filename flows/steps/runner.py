@@ -1,7 +1,8 @@
 """How steps are run: one call in this process, or one call per shard in worker processes.
 
 The pipeline (`flows/steps/pipeline.py`) knows only the `Runner` protocol. `LocalRunner` serves the command line; the
-Prefect flows have a runner of their own that makes every call a task. Both send the heavy work to a `WorkerPool`.
+Prefect flows have a runner of their own that makes every call a task. Both send the heavy work to a `Pool`: the
+`WorkerPool` of this machine, or a Ray cluster (`flows/steps/ray_pool.py`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import multiprocessing
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from typing import Any, Protocol, Self, TypeVar
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Libraries size their thread pools when they are first imported; several workers with all cores each are many times
 # slower than one thread per worker.
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class WorkerDiedError(RuntimeError):
@@ -71,15 +73,37 @@ class LogSink:
         logger.info("%s: done in %.1f s", name, time.monotonic() - self._started[name])
 
 
-class WorkerPool:
+class Pool(ABC):
+    """Worker processes, somewhere. `workers`: calls at a time; `window`: calls to hand over before the first ends."""
+
+    workers: int
+    window: int
+
+    @abstractmethod
+    def submit(self, fn: Callable[[A], T], item: A, step: str = "") -> Future[T]:
+        """Queue one call of a step. The future raises what `fn` raises, or BrokenExecutor where its worker died."""
+
+    @abstractmethod
+    def close(self, *, kill: bool = False) -> None:
+        """Wait for the workers to end; with `kill`, drop what is queued and end them now."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(kill=kind is not None)
+
+
+class WorkerPool(Pool):
     """Spawned worker processes with one thread each for numeric libraries; they end when this process does."""
 
     def __init__(self, workers: int = 0) -> None:
         self.workers = workers or os.cpu_count() or 1
+        self.window = 2 * self.workers
         self._executor: ProcessPoolExecutor | None = None
         self._lock = threading.Lock()
 
-    def submit(self, fn: Callable[[A], T], item: A) -> Future[T]:
+    def submit(self, fn: Callable[[A], T], item: A, step: str = "") -> Future[T]:
         """Queue one call. After a worker has died (BrokenProcessPool in the futures under way) new ones are started."""
         with self._lock:
             if self._executor is not None:
@@ -93,7 +117,6 @@ class WorkerPool:
             return self._executor.submit(fn, item)
 
     def close(self, *, kill: bool = False) -> None:
-        """Wait for the workers to end; with `kill`, drop what is queued and end them now."""
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is None:
@@ -103,16 +126,10 @@ class WorkerPool:
                 process.kill()
         executor.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close(kill=kind is not None)
-
 
 def _start_worker() -> None:
     """In a new worker: one thread per library, and an end when the parent ends, even by SIGKILL."""
-    for name in _ONE_THREAD:
+    for name in ONE_THREAD:
         os.environ[name] = "1"
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -126,9 +143,9 @@ def _start_worker() -> None:
 
 
 class LocalRunner:
-    """Runs steps here and shards in a `WorkerPool`, at most two per worker in flight."""
+    """Runs steps here and shards in a `Pool`, as many at a time as that likes to be given."""
 
-    def __init__(self, pool: WorkerPool, sink: ProgressSink | None = None) -> None:
+    def __init__(self, pool: Pool, sink: ProgressSink | None = None) -> None:
         self._pool = pool
         self._sink = sink or LogSink()
 
@@ -145,14 +162,14 @@ class LocalRunner:
         running: dict[Future[T], int] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < 2 * self._pool.workers:
+                while waiting and len(running) < self._pool.window:
                     index, item = waiting.pop()
-                    running[self._pool.submit(fn, item)] = index
+                    running[self._pool.submit(fn, item, name)] = index
                 done = wait(running, return_when=FIRST_COMPLETED).done
                 for future in sorted(done, key=running.__getitem__):
                     results[running.pop(future)] = future.result()
                     self._sink.update(name, len(results), len(items))
-        except BrokenProcessPool as error:
+        except BrokenExecutor as error:
             raise WorkerDiedError(
                 f"a worker process died during {name} (out of memory, or killed): finished parts are kept, "
                 "start the same command again to go on"
