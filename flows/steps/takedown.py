@@ -189,7 +189,10 @@ def finish(layout: Layout, runner: Runner) -> list[TakedownSummary]:
 
 
 def _layout(config: TakedownConfig) -> Layout:
+    from warehouse.catalog import find_catalog
+
     layout = Layout(Path(config.root))
+    find_catalog(layout.root)
     if not (layout.root / "lake").is_dir() and not layout.raw.is_dir():
         raise ConfigError(f"no corpus under {config.root}: give its --root")
     return layout

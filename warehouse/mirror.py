@@ -1,0 +1,361 @@
+"""What keeps a working folder and its object store alike (see `warehouse.store`).
+
+Whoever writes holds the root's lock, which for a root on a store is one of its PostgreSQL database as well, so that
+one machine writes at a time. `session` is what that lock does beside locking: at its beginning the folder becomes what
+the store is; while it lasts, what is new goes to the store every minute, before every transaction of the lake (what
+the lake tells of lies on the store first) and at the end; what was deleted here is deleted there. Files come first,
+then the small JSON files that say that they are whole, in the order in which they were written.
+
+The object `.generation` is new with the beginning and the end of each session. A folder that finds another one than
+it knows is out of date: what it has beyond the store was never finished, and goes. A writer that finds another one in
+mid-session has lost its lock to somebody else, and ends. Working folders are caches: they may be deleted whenever
+nothing runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from warehouse.store import STORE_FILE, filesystem, store_errors, store_of
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 60.0
+_GENERATION = ".generation"
+_STATE = ".store.json"
+_HERE_ALONE = frozenset({"prefect", "progress", "cache", STORE_FILE})  # what this machine knows of itself, or can get
+_LAKE_ALONE = frozenset({"data", "tmp"})  # of lake/: DuckDB's own
+_AT_ONCE = 8
+
+
+class Stat(NamedTuple):
+    """A file of the working folder."""
+
+    bytes: int
+    mtime_ns: int
+
+
+@dataclass
+class State:
+    """What the working folder knows of the store: its generation, and the files that are alike (stat here, etag)."""
+
+    generation: str = ""
+    files: dict[str, tuple[Stat, str]] = field(default_factory=dict)
+
+    def changed(self, name: str, stat: Stat) -> bool:
+        known = self.files.get(name)
+        return known is None or known[0] != stat
+
+
+def fetch(root: Path, *patterns: str) -> None:
+    """Bring the working folder up to date for a reader: what is out of date goes, what fits `patterns` (paths below the
+    root, `shards/*` is all in there) is there afterwards.
+
+    Nothing to do for a root on disk, and while a process of this machine writes here. Raises as `store_errors` says.
+    """
+    address = store_of(root)
+    if address is None:
+        return
+    with _one_at_a_time(root):
+        if not _is_locked(root):
+            with store_errors(address):
+                _bring(root, Store(address), patterns)
+
+
+def flush(root: Path) -> None:
+    """Put what is new here on the store, where this process holds the root. Raises OSError where it lost the lock."""
+    address = store_of(root)
+    if address is not None and is_mine(root):
+        _push(root, address)
+
+
+def put_if_unchanged(root: Path, names: Iterable[str]) -> bool:
+    """Put files (paths below the root) on the store, unless somebody has written there since this machine last looked;
+    whether they are there. The caller holds the store's lock."""
+    address = store_of(root)
+    if address is None:
+        return True
+    with _one_at_a_time(root), store_errors(address):
+        store, state = Store(address), _read_state(root)
+        if store.generation() != state.generation:
+            return False
+        for name in names:
+            _put(root, store, state, name)
+        _write_state(root, state)
+    return True
+
+
+@contextlib.contextmanager
+def session(root: Path) -> Iterator[None]:
+    """Keep the store like the folder while the block runs; the caller holds the root's locks. No-op for other roots."""
+    address = store_of(root)
+    if address is None:
+        yield
+        return
+    with _one_at_a_time(root), store_errors(address):
+        store = Store(address)
+        _bring(root, store, ("*",))
+        _begin_generation(root, store, _read_state(root))
+    with _pushing_meanwhile(root, address):
+        try:
+            yield
+        except Exception:
+            with _told(address):  # its own error is the one to show
+                _push(root, address)
+            raise
+    _push(root, address, is_last=True)
+
+
+def claim(root: Path, name: str, text: str) -> str:
+    """Write a small file of the store once and for all: `text`, or what another machine has written there before."""
+    address = store_of(root)
+    if address is None:
+        return text
+    with store_errors(address):
+        store = Store(address)
+        try:
+            store.fs.pipe_file(store.place(name), text.encode(), mode="create")
+        except FileExistsError:
+            return bytes(store.fs.cat_file(store.place(name))).decode()
+    return text
+
+
+class Store:
+    """The objects below an address, by their path below the root."""
+
+    def __init__(self, address: str) -> None:
+        self.fs, self._base = filesystem(), address.removeprefix("s3://")
+
+    def place(self, name: str) -> str:
+        return f"{self._base}/{name}"
+
+    def files(self) -> dict[str, Any]:
+        """What belongs to the root, but the lake's own: path -> s3fs's description."""
+        found: dict[str, Any] = {}
+        try:
+            tops = self.fs.ls(self._base, detail=True)
+        except FileNotFoundError:
+            self.fs.info(self._base.partition("/")[0])  # no bucket? else it is empty
+            return {}
+        for top in tops:
+            name = top["name"].removeprefix(f"{self._base}/")
+            depth = 1 if name == "lake" else None
+            below = {top["name"]: top} if top["type"] == "file" else self.fs.find(top["name"], depth, detail=True)
+            found |= {path.removeprefix(f"{self._base}/"): info for path, info in below.items()}
+        return {name: info for name, info in found.items() if _belongs(name)}
+
+    def generation(self) -> str:
+        try:
+            return bytes(self.fs.cat_file(self.place(_GENERATION))).decode()
+        except FileNotFoundError:
+            return ""
+
+    def write(self, name: str, data: bytes) -> None:
+        self.fs.pipe_file(self.place(name), data)
+
+    def get(self, name: str, target: Path) -> None:
+        """Download whole or not at all; the file is as old as the object."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        try:
+            self.fs.get_file(self.place(name), str(part))
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def put(self, name: str, source: Path) -> str:
+        """Upload; the object's etag."""
+        self.fs.put_file(str(source), self.place(name))
+        return str(self.fs.info(self.place(name))["ETag"])
+
+    def delete(self, name: str) -> None:
+        """One by one: s3fs does not tell which of many the store would not delete."""
+        self.fs.rm_file(self.place(name))
+
+
+def _bring(root: Path, store: Store, patterns: tuple[str, ...]) -> None:
+    """Make the folder what the store is, but for what this machine was the last to write and has not put there yet."""
+    there, state = store.files(), _read_state(root)
+    generation = store.generation()
+    ours = generation == state.generation
+    here = _files(root)
+    for name, stat in list(here.items()):
+        alike = not state.changed(name, stat) and name in there and there[name]["ETag"] == state.files[name][1]
+        unpushed = ours and state.changed(name, stat)
+        if not alike and not unpushed:
+            (root / name).unlink()
+            del here[name]
+    wanted = [n for n in there if n not in here and any(fnmatchcase(n, pattern) for pattern in patterns)]
+
+    def get(name: str) -> tuple[str, tuple[Stat, str]]:
+        path, told = root / name, there[name]["LastModified"].timestamp()
+        store.get(name, path)
+        os.utime(path, (told, told))
+        return name, (_stat(path), there[name]["ETag"])
+
+    state.generation = generation
+    state.files = {name: known for name, known in state.files.items() if name in here}
+    try:
+        for part in _data_first(wanted):
+            state.files |= dict(_in_threads(get, part))
+    finally:
+        _write_state(root, state)
+
+
+def _begin_generation(root: Path, store: Store, state: State) -> None:
+    state.generation = uuid.uuid4().hex
+    store.write(_GENERATION, state.generation.encode())
+    _write_state(root, state)
+
+
+def _push(root: Path, address: str, is_last: bool = False) -> None:
+    """`is_last`: of a session; who has read the store meanwhile then knows that it has changed."""
+    with _one_at_a_time(root), store_errors(address):
+        store, state = Store(address), _read_state(root)
+        if store.generation() != state.generation:
+            raise OSError(
+                f"{address} is being written by another machine, since this one lost its connection to the catalogue: "
+                "what was done since is lost, start the same command again when that one ends"
+            )
+        seen = _files(root)  # a marker that is here now has its data in the next listing
+        here = _files(root)
+        markers = sorted((n for n in seen if n.endswith(".json") and n in here), key=lambda n: (seen[n].mtime_ns, n))
+        data = [name for name in here if not name.endswith(".json")]
+        gone = [name for name in state.files if name not in here]
+        for names in reversed(_data_first(gone)):
+            _in_threads(store.delete, names)
+        state.files = {name: known for name, known in state.files.items() if name in here}
+        try:
+            _in_threads(lambda n: _put(root, store, state, n), (n for n in data if state.changed(n, here[n])))
+            for name in markers:
+                if state.changed(name, here[name]):
+                    _put(root, store, state, name)
+        finally:
+            _write_state(root, state)
+        if is_last:
+            _begin_generation(root, store, state)
+
+
+def _put(root: Path, store: Store, state: State, name: str) -> None:
+    path = root / name
+    with contextlib.suppress(FileNotFoundError):  # gone since it was seen: the next push knows
+        stat = _stat(path)
+        if not stat.bytes and not path.is_file():
+            return
+        state.files[name] = (stat, store.put(name, path))
+
+
+def _data_first(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Files, and the JSON files that tell of them."""
+    listed = sorted(names)
+    return [n for n in listed if not n.endswith(".json")], [n for n in listed if n.endswith(".json")]
+
+
+def _in_threads(action: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(action, names))
+
+
+def _files(root: Path) -> dict[str, Stat]:
+    """What belongs to the root in its working folder, by path."""
+    found: dict[str, Stat] = {}
+    for folder, below, names in os.walk(root):
+        inside = Path(folder).relative_to(root).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
+        below[:] = [name for name in below if _belongs(f"{prefix}{name}/")]
+        for name in names:
+            if _belongs(f"{prefix}{name}"):
+                with contextlib.suppress(FileNotFoundError):
+                    found[f"{prefix}{name}"] = _stat(Path(folder, name))
+    return found
+
+
+def _belongs(name: str) -> bool:
+    """Whether a path below the root is of the root, not of this machine, of DuckDB, or half-written (hidden)."""
+    parts = name.split("/")
+    if parts[0] in _HERE_ALONE or (parts[0] == "lake" and len(parts) > 1 and parts[1] in _LAKE_ALONE):
+        return False
+    return not any(part.startswith(".") or part.endswith(".tmp") for part in parts)
+
+
+def _stat(path: Path) -> Stat:
+    found = path.stat()
+    return Stat(found.st_size, found.st_mtime_ns)
+
+
+def _read_state(root: Path) -> State:
+    try:
+        told = json.loads((root / _STATE).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return State()
+    return State(told["generation"], {n: (Stat(*stat), etag) for n, (stat, etag) in told["files"].items()})
+
+
+def _write_state(root: Path, state: State) -> None:
+    part = root / f"{_STATE}.part"
+    part.write_text(json.dumps({"generation": state.generation, "files": state.files}), "utf-8")
+    part.replace(root / _STATE)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """One thread of one process of this machine brings or pushes."""
+    with (root / ".store.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_locked(root: Path) -> bool:
+    """Whether some process of this machine holds the root."""
+    with (root / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def is_mine(root: Path) -> bool:
+    """Whether this process holds the root: the lock's file names it, and the lock is taken."""
+    file = root / ".lock"
+    return file.is_file() and file.read_text("ascii", "replace").strip() == str(os.getpid()) and _is_locked(root)
+
+
+@contextlib.contextmanager
+def _pushing_meanwhile(root: Path, address: str) -> Iterator[None]:
+    """What a long step has finished goes to the store every minute."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(EVERY_S):
+            with _told(address):
+                _push(root, address)
+
+    thread = threading.Thread(target=work, name="store", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _told(address: str) -> Iterator[None]:
+    """An error that another one will tell better, or that the next try mends, is a line in the log."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        logger.warning("%s: not everything could be put there yet: %s", address, error)
