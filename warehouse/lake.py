@@ -24,6 +24,7 @@ from warehouse.catalog import (
     find_catalog,
     has_lake,
 )
+from warehouse.commit import commit, restore
 from warehouse.duck import CONFIG, load_extension, quoted
 from warehouse.errors import InputError
 from warehouse.store import find_root, open_store, shown, store_of
@@ -34,6 +35,7 @@ __all__ = [
     "LakeBusyError",
     "catalog_path",
     "choose_catalog",
+    "commit",
     "connect",
     "create",
     "data_path",
@@ -122,6 +124,7 @@ def writing(root: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
             yield con
         finally:
             close_quietly(con)
+            restore(root)
 
 
 def open_for_writing(root: Path | str) -> duckdb.DuckDBPyConnection:
@@ -129,13 +132,14 @@ def open_for_writing(root: Path | str) -> duckdb.DuckDBPyConnection:
     root = Path(root)
     (root / "lake" / "data").mkdir(parents=True, exist_ok=True)
     with lake_errors(root):
+        restore(root)  # what a killed process had in hand
         con = _attach(root, read_only=False)
         try:
             adopt_moved_root(con, root, LAKE)
             con.execute(f"USE {LAKE}")
             found = _check_format(con, root)
             if found != tables.FORMAT_VERSION or not _reasons_are_current(con):
-                _make_tables(con, found)
+                _make_tables(con, root, found)
         except (duckdb.Error, InputError):
             con.close()
             raise
@@ -163,7 +167,7 @@ def _attach(root: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def _make_tables(con: duckdb.DuckDBPyConnection, found: int) -> None:
+def _make_tables(con: duckdb.DuckDBPyConnection, root: Path, found: int) -> None:
     """Bring a lake of format `found` (0: an empty one) to this version, in one transaction."""
     con.execute("BEGIN")
     for version in range(found or tables.FORMAT_VERSION, tables.FORMAT_VERSION):
@@ -182,7 +186,7 @@ def _make_tables(con: duckdb.DuckDBPyConnection, found: int) -> None:
     # do as well, but pyarrow cannot read its texts as dictionaries.)
     con.execute(f"CALL {LAKE}.set_option('parquet_compression', 'lz4_raw')")
     con.execute(f"CALL {LAKE}.set_commit_message('gptface', 'tables of format {tables.FORMAT_VERSION}')")
-    con.execute("COMMIT")
+    commit(con, root)
 
 
 def _format_version(con: duckdb.DuckDBPyConnection) -> int:

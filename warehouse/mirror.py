@@ -36,7 +36,7 @@ EVERY_S = 60.0
 _GENERATION = ".generation"
 _STATE = ".store.json"
 _HERE_ALONE = frozenset({"prefect", "progress", "cache", STORE_FILE})  # what this machine knows of itself, or can get
-_LAKE_ALONE = frozenset({"data", "tmp"})  # of lake/: DuckDB's own
+_LAKE_ALONE = frozenset({"data", "committing", "tmp"})  # of lake/: DuckDB's own
 _AT_ONCE = 8
 
 

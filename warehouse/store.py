@@ -100,6 +100,15 @@ def store_errors(address: str) -> Iterator[None]:
         raise OSError(f"{address} cannot be reached: {_line(error)}") from error
 
 
+def keeps_old_versions(root: Path) -> bool:
+    """Whether the store of a root keeps what is deleted or written over, as a bucket with versions does."""
+    address = store_of(root)
+    if address is None:
+        return False
+    with store_errors(address):
+        return bool(filesystem().is_bucket_versioned(address.removeprefix("s3://").partition("/")[0]))
+
+
 def open_store(con: duckdb.DuckDBPyConnection, address: str) -> None:
     """Let a DuckDB connection read and write what lies below `address`, with the credentials of this moment."""
     from warehouse.duck import load_extension, quoted

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,17 +85,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_up(folder: Path, *words: str, limit_s: float = 240) -> Up:
-    """Start `gptface up` below `folder`, with these options, and wait until it says that it is ready."""
+def start_up(folder: Path, *words: str, limit_s: float = 240, more: Mapping[str, str] | None = None) -> Up:
+    """Start `gptface up` below `folder`, with these options, and wait until it says that it is ready.
+
+    `more` of the environment; a GPTFACE_ROOT there is the root.
+    """
     root, home, port = folder / "root", folder / "home", free_port()
     home.mkdir(exist_ok=True)
     env = {"HOME": str(home), "PATH": os.defpath, "LANG": "C.UTF-8", "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
     if "PYTHONPATH" in os.environ:  # a worktree that shares its environment: else another clone's flows would run
         env["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    env |= more or {}
+    place = env.get("GPTFACE_ROOT", str(root))
     log = folder / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", UP, "up", "--root", str(root), "--port", str(port), *words],
+            [sys.executable, "-c", UP, "up", "--root", place, "--port", str(port), *words],
             env=env,
             cwd=home,
             stdout=output,
