@@ -53,7 +53,8 @@ def restore(root: Path) -> None:
         return
     with _told(root):
         shelf = _shelf(root)
-        kept, there = shelf.files("committing"), set(shelf.files("data"))
+        kept = shelf.files("committing")
+        there = set(shelf.files("data")) if kept else set()
         _each(shelf.bring_back, (name for name in kept if name not in there))
         _each(shelf.forget, kept)
 

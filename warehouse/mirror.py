@@ -250,11 +250,13 @@ def _push(root: Path, address: str, is_last: bool = False) -> None:
 
 def _put(root: Path, store: Store, state: State, name: str) -> None:
     path = root / name
-    with contextlib.suppress(FileNotFoundError):  # gone since it was seen: the next push knows
+    try:
         stat = _stat(path)
-        if not stat.bytes and not path.is_file():
-            return
         state.files[name] = (stat, store.put(name, path))
+    except FileNotFoundError:
+        if path.exists():  # the bucket is gone
+            raise
+        # The file is, since it was seen: the next push knows.
 
 
 def _data_first(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -271,7 +273,7 @@ def _in_threads(action: Callable[[str], Any], names: Iterable[str]) -> list[Any]
 def _files(root: Path) -> dict[str, Stat]:
     """What belongs to the root in its working folder, by path."""
     found: dict[str, Stat] = {}
-    for folder, below, names in os.walk(root):
+    for folder, below, names in os.walk(root, onerror=_unreadable):
         inside = Path(folder).relative_to(root).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
         below[:] = [name for name in below if _belongs(f"{prefix}{name}/")]
@@ -280,6 +282,12 @@ def _files(root: Path) -> dict[str, Stat]:
                 with contextlib.suppress(FileNotFoundError):
                     found[f"{prefix}{name}"] = _stat(Path(folder, name))
     return found
+
+
+def _unreadable(error: OSError) -> None:
+    """A folder that cannot be listed is not one that was deleted."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _belongs(name: str) -> bool:
