@@ -219,7 +219,9 @@ def _rewrite(root: Path) -> None:
     name = lake.quoted(tables.LAKE)
     with lake.writing(root) as con:
         con.execute(f"CALL ducklake_flush_inlined_data({name})")
+        con.execute("BEGIN")
         con.execute(f"CALL ducklake_rewrite_data_files({name}, delete_threshold => 0)")
+        lake.commit(con, root)
         con.execute(f"CALL ducklake_expire_snapshots({name}, older_than => now() + INTERVAL 1 DAY)")
         con.execute(f"CALL ducklake_cleanup_old_files({name}, cleanup_all => true)")
         con.execute(f"CALL ducklake_delete_orphaned_files({name}, cleanup_all => true)")

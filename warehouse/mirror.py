@@ -28,15 +28,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from warehouse.store import STORE_FILE, filesystem, store_errors, store_of
+from warehouse.objects import Store, belongs
+from warehouse.store import store_errors, store_of
 
 logger = logging.getLogger(__name__)
 
 EVERY_S = 60.0
 _GENERATION = ".generation"
 _STATE = ".store.json"
-_HERE_ALONE = frozenset({"prefect", "progress", "cache", STORE_FILE})  # what this machine knows of itself, or can get
-_LAKE_ALONE = frozenset({"data", "committing", "tmp"})  # of lake/: DuckDB's own
+_SESSION = ".store.session"  # locked, with the process in it, while one is under way
 _AT_ONCE = 8
 
 
@@ -89,7 +89,7 @@ def put_if_unchanged(root: Path, names: Iterable[str]) -> bool:
         return True
     with _one_at_a_time(root), store_errors(address):
         store, state = Store(address), _read_state(root)
-        if store.generation() != state.generation:
+        if store.read(_GENERATION) != state.generation:
             return False
         for name in names:
             _put(root, store, state, name)
@@ -104,18 +104,23 @@ def session(root: Path) -> Iterator[None]:
     if address is None:
         yield
         return
-    with _one_at_a_time(root), store_errors(address):
-        store = Store(address)
-        _bring(root, store, ("*",))
-        _begin_generation(root, store, _read_state(root))
-    with _pushing_meanwhile(root, address):
-        try:
-            yield
-        except Exception:
-            with _told(address):  # its own error is the one to show
-                _push(root, address)
-            raise
-    _push(root, address, is_last=True)
+    with (root / _SESSION).open("a+") as held:
+        with _one_at_a_time(root), store_errors(address):
+            fcntl.flock(held, fcntl.LOCK_EX)  # free: the caller holds the root
+            held.truncate(0)
+            held.write(str(os.getpid()))
+            held.flush()
+            store = Store(address)
+            _bring(root, store, ("*",))
+            _begin_generation(root, store, _read_state(root))
+        with _pushing_meanwhile(root, address):
+            try:
+                yield
+            except Exception:
+                with _told(address):  # its own error is the one to show
+                    _push(root, address)
+                raise
+        _push(root, address, is_last=True)
 
 
 def claim(root: Path, name: str, text: str) -> str:
@@ -126,69 +131,16 @@ def claim(root: Path, name: str, text: str) -> str:
     with store_errors(address):
         store = Store(address)
         try:
-            store.fs.pipe_file(store.place(name), text.encode(), mode="create")
+            store.write(name, text, only_new=True)
         except FileExistsError:
-            return bytes(store.fs.cat_file(store.place(name))).decode()
+            return store.read(name)
     return text
-
-
-class Store:
-    """The objects below an address, by their path below the root."""
-
-    def __init__(self, address: str) -> None:
-        self.fs, self._base = filesystem(), address.removeprefix("s3://")
-
-    def place(self, name: str) -> str:
-        return f"{self._base}/{name}"
-
-    def files(self) -> dict[str, Any]:
-        """What belongs to the root, but the lake's own: path -> s3fs's description."""
-        found: dict[str, Any] = {}
-        try:
-            tops = self.fs.ls(self._base, detail=True)
-        except FileNotFoundError:
-            self.fs.info(self._base.partition("/")[0])  # no bucket? else it is empty
-            return {}
-        for top in tops:
-            name = top["name"].removeprefix(f"{self._base}/")
-            depth = 1 if name == "lake" else None
-            below = {top["name"]: top} if top["type"] == "file" else self.fs.find(top["name"], depth, detail=True)
-            found |= {path.removeprefix(f"{self._base}/"): info for path, info in below.items()}
-        return {name: info for name, info in found.items() if _belongs(name)}
-
-    def generation(self) -> str:
-        try:
-            return bytes(self.fs.cat_file(self.place(_GENERATION))).decode()
-        except FileNotFoundError:
-            return ""
-
-    def write(self, name: str, data: bytes) -> None:
-        self.fs.pipe_file(self.place(name), data)
-
-    def get(self, name: str, target: Path) -> None:
-        """Download whole or not at all; the file is as old as the object."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        try:
-            self.fs.get_file(self.place(name), str(part))
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-
-    def put(self, name: str, source: Path) -> str:
-        """Upload; the object's etag."""
-        self.fs.put_file(str(source), self.place(name))
-        return str(self.fs.info(self.place(name))["ETag"])
-
-    def delete(self, name: str) -> None:
-        """One by one: s3fs does not tell which of many the store would not delete."""
-        self.fs.rm_file(self.place(name))
 
 
 def _bring(root: Path, store: Store, patterns: tuple[str, ...]) -> None:
     """Make the folder what the store is, but for what this machine was the last to write and has not put there yet."""
     there, state = store.files(), _read_state(root)
-    generation = store.generation()
+    generation = store.read(_GENERATION)
     ours = generation == state.generation
     here = _files(root)
     for name, stat in list(here.items()):
@@ -216,7 +168,7 @@ def _bring(root: Path, store: Store, patterns: tuple[str, ...]) -> None:
 
 def _begin_generation(root: Path, store: Store, state: State) -> None:
     state.generation = uuid.uuid4().hex
-    store.write(_GENERATION, state.generation.encode())
+    store.write(_GENERATION, state.generation)
     _write_state(root, state)
 
 
@@ -224,7 +176,7 @@ def _push(root: Path, address: str, is_last: bool = False) -> None:
     """`is_last`: of a session; who has read the store meanwhile then knows that it has changed."""
     with _one_at_a_time(root), store_errors(address):
         store, state = Store(address), _read_state(root)
-        if store.generation() != state.generation:
+        if store.read(_GENERATION) != state.generation:
             raise OSError(
                 f"{address} is being written by another machine, since this one lost its connection to the catalogue: "
                 "what was done since is lost, start the same command again when that one ends"
@@ -276,9 +228,9 @@ def _files(root: Path) -> dict[str, Stat]:
     for folder, below, names in os.walk(root, onerror=_unreadable):
         inside = Path(folder).relative_to(root).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        below[:] = [name for name in below if _belongs(f"{prefix}{name}/")]
+        below[:] = [name for name in below if belongs(f"{prefix}{name}/")]
         for name in names:
-            if _belongs(f"{prefix}{name}"):
+            if belongs(f"{prefix}{name}"):
                 with contextlib.suppress(FileNotFoundError):
                     found[f"{prefix}{name}"] = _stat(Path(folder, name))
     return found
@@ -288,14 +240,6 @@ def _unreadable(error: OSError) -> None:
     """A folder that cannot be listed is not one that was deleted."""
     if not isinstance(error, FileNotFoundError):
         raise error
-
-
-def _belongs(name: str) -> bool:
-    """Whether a path below the root is of the root, not of this machine, of DuckDB, or half-written (hidden)."""
-    parts = name.split("/")
-    if parts[0] in _HERE_ALONE or (parts[0] == "lake" and len(parts) > 1 and parts[1] in _LAKE_ALONE):
-        return False
-    return not any(part.startswith(".") or part.endswith(".tmp") for part in parts)
 
 
 def _stat(path: Path) -> Stat:
@@ -326,8 +270,8 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
 
 
 def _is_locked(root: Path) -> bool:
-    """Whether some process of this machine holds the root."""
-    with (root / ".lock").open("a") as lock:
+    """Whether a session of some process of this machine is under way here."""
+    with (root / _SESSION).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -336,8 +280,8 @@ def _is_locked(root: Path) -> bool:
 
 
 def is_mine(root: Path) -> bool:
-    """Whether this process holds the root: the lock's file names it, and the lock is taken."""
-    file = root / ".lock"
+    """Whether a session of this process is under way here."""
+    file = root / _SESSION
     return file.is_file() and file.read_text("ascii", "replace").strip() == str(os.getpid()) and _is_locked(root)
 
 

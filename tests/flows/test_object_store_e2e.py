@@ -11,14 +11,17 @@ import pytest
 
 import warehouse
 from flows.steps import shard
-from flows.steps.config import BuildConfig
+from flows.steps.champions import read_models
+from flows.steps.config import BuildConfig, TrainConfig
 from flows.steps.layout import Layout
-from flows.steps.pipeline import build
+from flows.steps.model import resolve_model
+from flows.steps.pipeline import build, train
 from flows.steps.report import write_report
 from flows.steps.takedown import TakedownConfig, take_down
 from tests.flows.conftest import command
 from tests.flows.small_crawl import config, content
 from tests.flows.takedown_root import chunks_of, crop_of, residue
+from tests.flows.test_model_steps import MICRO
 from tests.flows.test_recrawl_e2e import InlineRunner
 from tests.flows.up_process import start_up
 from tests.object_store import ObjectStore
@@ -65,6 +68,20 @@ def test_any_machine_finds_the_corpus_that_a_root_on_disk_has(
     assert shard.verify(Layout(elsewhere), 1) > 0
     page = write_report(elsewhere)
     assert f"reports/{page.name}" in objects(object_store, built)
+
+
+def test_a_model_trained_on_one_machine_is_used_on_another(
+    built: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = store.find_root(built), another_machine(monkeypatch, tmp_path, built)
+    preset = tmp_path / "micro.json"
+    preset.write_text(json.dumps(MICRO))
+    train(TrainConfig(str(elsewhere), str(preset), "micro"), InlineRunner())
+    assert read_models(Layout(here))[0].whole
+    folder = resolve_model(Layout(here), "")
+    assert folder == here / "models/micro"
+    weights = [path.relative_to(elsewhere) for path in (elsewhere / "models/micro").glob("*.safetensors")]
+    assert weights and all((here / path).read_bytes() == (elsewhere / path).read_bytes() for path in weights)
 
 
 def test_a_takedown_on_one_machine_leaves_nothing_on_the_store_and_on_another(

@@ -179,6 +179,16 @@ def test_a_store_that_is_away_is_one_clear_line(store_root: str, monkeypatch: py
     assert not isinstance(told.value, ValueError)
 
 
+def test_what_the_lake_tells_of_lies_on_the_store_first(here: Path, postgres: str, object_store: ObjectStore) -> None:
+    lake.choose_catalog(here, postgres)
+    listing, place = object_store.files(), mirror.Store(store.shown(here)).place(RAW)
+    with writers.root_lock(here):
+        lake.create(here)
+        write(here, RAW, "a picture")
+        with lake.writing(here):
+            assert listing.exists(place)
+
+
 def test_the_lake_lies_on_the_store_alone(here: Path, there: Path, postgres: str, object_store: ObjectStore) -> None:
     lake.choose_catalog(here, postgres)
     lake.create(here)

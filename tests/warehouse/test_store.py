@@ -11,7 +11,7 @@ import pytest
 import warehouse
 from flows.cli import main
 from flows.steps.config import chosen_root
-from warehouse import catalog, mirror, store, writers
+from warehouse import catalog, mirror, objects, store, writers
 from warehouse.errors import InputError
 
 ADDRESS = "s3://faces/corpus"
@@ -59,8 +59,8 @@ def test_what_is_of_this_machine_alone_or_half_written_does_not_go_to_the_store(
         ".lock",
     ]
     half = ["raw/x/.00000.work/a", "shards/r00001/.train-00000.tar.tmp", "models/m/x.tmp", "raw/../../etc/passwd"]
-    assert all(map(mirror._belongs, ours))
-    assert not any(map(mirror._belongs, [*others, *half]))
+    assert all(map(objects.belongs, ours))
+    assert not any(map(objects.belongs, [*others, *half]))
 
 
 def test_a_new_root_needs_a_catalogue_in_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
