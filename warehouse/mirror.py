@@ -19,6 +19,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +38,7 @@ EVERY_S = 60.0
 _GENERATION = ".generation"
 _STATE = ".store.json"
 _SESSION = ".store.session"  # locked, with the process in it, while one is under way
+_WITH_PICTURES = ("raw", "shards", "models")
 _AT_ONCE = 8
 
 
@@ -142,12 +144,14 @@ def _bring(root: Path, store: Store, patterns: tuple[str, ...]) -> None:
     there, state = store.files(), _read_state(root)
     generation = store.read(_GENERATION)
     ours = generation == state.generation
+    if not ours:
+        _drop_half_written(root)
     here = _files(root)
     for name, stat in list(here.items()):
         alike = not state.changed(name, stat) and name in there and there[name]["ETag"] == state.files[name][1]
         unpushed = ours and state.changed(name, stat)
         if not alike and not unpushed:
-            (root / name).unlink()
+            _remove(root, name)
             del here[name]
     wanted = [n for n in there if n not in here and any(fnmatchcase(n, pattern) for pattern in patterns)]
 
@@ -164,6 +168,26 @@ def _bring(root: Path, store: Store, patterns: tuple[str, ...]) -> None:
             state.files |= dict(_in_threads(get, part))
     finally:
         _write_state(root, state)
+
+
+def _remove(root: Path, name: str) -> None:
+    """Delete a file, and the folders that it leaves empty: the name of a crawl's tells a host."""
+    path = root / name
+    path.unlink()
+    for folder in path.parents:
+        if folder == root or any(folder.iterdir()):
+            return
+        folder.rmdir()
+
+
+def _drop_half_written(root: Path) -> None:
+    """What a killed run has left under hidden names: a takedown elsewhere did not see the pictures in it."""
+    for folder in _WITH_PICTURES:
+        for path in list((root / folder).rglob(".*")):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _begin_generation(root: Path, store: Store, state: State) -> None:

@@ -54,6 +54,7 @@ def test_what_one_machine_made_changed_and_deleted_is_so_on_another(here: Path, 
         (there / PAGE).unlink()
     mirror.fetch(here)  # asks for nothing: what is out of date goes all the same
     assert files(here) == {MARK: "one"}
+    assert not (here / PAGE).parent.exists(), "an empty folder is left"
     mirror.fetch(here, "*")
     assert files(here) == {RAW: "two", MARK: "one"}
 
@@ -83,12 +84,16 @@ def test_unfinished_work_is_kept_until_somebody_else_has_written(here: Path, the
         write(here, MARK, "one")
     write(here, RAW, "left by a run that was killed")
     write(here, MARK, "changed by it")
+    half = "raw/x/g000/images/.00001.work/picture.jpg"
+    write(here, half, "half-written")
     mirror.fetch(here, "*")
     assert files(here) == {RAW: "left by a run that was killed", MARK: "changed by it"}
+    assert (here / half).exists()
     with mirror.session(there):
         pass
     mirror.fetch(here, "*")
     assert files(here) == {MARK: "one"}
+    assert not (here / half).parent.exists()
 
 
 def test_what_is_deleted_by_hand_between_runs_is_brought_again(here: Path) -> None:
