@@ -16,49 +16,26 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
-import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from warehouse.objects import Store, belongs
+from warehouse.objects import Store
 from warehouse.store import store_errors, store_of
+from warehouse.workfolder import Stat, State, drop_half_written, files_of, read_state, remove, stat_of, write_state
 
 logger = logging.getLogger(__name__)
 
 EVERY_S = 60.0
 _GENERATION = ".generation"
-_STATE = ".store.json"
 _SESSION = ".store.session"  # locked, with the process in it, while one is under way
-_WITH_PICTURES = ("raw", "shards", "models")
 _AT_ONCE = 8
-
-
-class Stat(NamedTuple):
-    """A file of the working folder."""
-
-    bytes: int
-    mtime_ns: int
-
-
-@dataclass
-class State:
-    """What the working folder knows of the store: its generation, and the files that are alike (stat here, etag)."""
-
-    generation: str = ""
-    files: dict[str, tuple[Stat, str]] = field(default_factory=dict)
-
-    def changed(self, name: str, stat: Stat) -> bool:
-        known = self.files.get(name)
-        return known is None or known[0] != stat
 
 
 def fetch(root: Path, *patterns: str) -> None:
@@ -90,12 +67,12 @@ def put_if_unchanged(root: Path, names: Iterable[str]) -> bool:
     if address is None:
         return True
     with _one_at_a_time(root), store_errors(address):
-        store, state = Store(address), _read_state(root)
+        store, state = Store(address), read_state(root)
         if store.read(_GENERATION) != state.generation:
             return False
         for name in names:
             _put(root, store, state, name)
-        _write_state(root, state)
+        write_state(root, state)
     return True
 
 
@@ -114,7 +91,7 @@ def session(root: Path) -> Iterator[None]:
             held.flush()
             store = Store(address)
             _bring(root, store, ("*",))
-            _begin_generation(root, store, _read_state(root))
+            _begin_generation(root, store, read_state(root))
         with _pushing_meanwhile(root, address):
             try:
                 yield
@@ -141,17 +118,17 @@ def claim(root: Path, name: str, text: str) -> str:
 
 def _bring(root: Path, store: Store, patterns: tuple[str, ...]) -> None:
     """Make the folder what the store is, but for what this machine was the last to write and has not put there yet."""
-    there, state = store.files(), _read_state(root)
+    there, state = store.files(), read_state(root)
     generation = store.read(_GENERATION)
     ours = generation == state.generation
     if not ours:
-        _drop_half_written(root)
-    here = _files(root)
+        drop_half_written(root)
+    here = files_of(root)
     for name, stat in list(here.items()):
         alike = not state.changed(name, stat) and name in there and there[name]["ETag"] == state.files[name][1]
         unpushed = ours and state.changed(name, stat)
         if not alike and not unpushed:
-            _remove(root, name)
+            remove(root, name)
             del here[name]
     wanted = [n for n in there if n not in here and any(fnmatchcase(n, pattern) for pattern in patterns)]
 
@@ -159,7 +136,7 @@ def _bring(root: Path, store: Store, patterns: tuple[str, ...]) -> None:
         path, told = root / name, there[name]["LastModified"].timestamp()
         store.get(name, path)
         os.utime(path, (told, told))
-        return name, (_stat(path), there[name]["ETag"])
+        return name, (stat_of(path), there[name]["ETag"])
 
     state.generation = generation
     state.files = {name: known for name, known in state.files.items() if name in here}
@@ -167,46 +144,26 @@ def _bring(root: Path, store: Store, patterns: tuple[str, ...]) -> None:
         for part in _data_first(wanted):
             state.files |= dict(_in_threads(get, part))
     finally:
-        _write_state(root, state)
-
-
-def _remove(root: Path, name: str) -> None:
-    """Delete a file, and the folders that it leaves empty: the name of a crawl's tells a host."""
-    path = root / name
-    path.unlink()
-    for folder in path.parents:
-        if folder == root or any(folder.iterdir()):
-            return
-        folder.rmdir()
-
-
-def _drop_half_written(root: Path) -> None:
-    """What a killed run has left under hidden names: a takedown elsewhere did not see the pictures in it."""
-    for folder in _WITH_PICTURES:
-        for path in list((root / folder).rglob(".*")):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        write_state(root, state)
 
 
 def _begin_generation(root: Path, store: Store, state: State) -> None:
     state.generation = uuid.uuid4().hex
     store.write(_GENERATION, state.generation)
-    _write_state(root, state)
+    write_state(root, state)
 
 
 def _push(root: Path, address: str, is_last: bool = False) -> None:
     """`is_last`: of a session; who has read the store meanwhile then knows that it has changed."""
     with _one_at_a_time(root), store_errors(address):
-        store, state = Store(address), _read_state(root)
+        store, state = Store(address), read_state(root)
         if store.read(_GENERATION) != state.generation:
             raise OSError(
                 f"{address} is being written by another machine, since this one lost its connection to the catalogue: "
                 "what was done since is lost, start the same command again when that one ends"
             )
-        seen = _files(root)  # a marker that is here now has its data in the next listing
-        here = _files(root)
+        seen = files_of(root)  # a marker that is here now has its data in the next listing
+        here = files_of(root)
         markers = sorted((n for n in seen if n.endswith(".json") and n in here), key=lambda n: (seen[n].mtime_ns, n))
         data = [name for name in here if not name.endswith(".json")]
         gone = [name for name in state.files if name not in here]
@@ -219,7 +176,7 @@ def _push(root: Path, address: str, is_last: bool = False) -> None:
                 if state.changed(name, here[name]):
                     _put(root, store, state, name)
         finally:
-            _write_state(root, state)
+            write_state(root, state)
         if is_last:
             _begin_generation(root, store, state)
 
@@ -227,7 +184,7 @@ def _push(root: Path, address: str, is_last: bool = False) -> None:
 def _put(root: Path, store: Store, state: State, name: str) -> None:
     path = root / name
     try:
-        stat = _stat(path)
+        stat = stat_of(path)
         state.files[name] = (stat, store.put(name, path))
     except FileNotFoundError:
         if path.exists():  # the bucket is gone
@@ -244,45 +201,6 @@ def _data_first(names: Iterable[str]) -> tuple[list[str], list[str]]:
 def _in_threads(action: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(action, names))
-
-
-def _files(root: Path) -> dict[str, Stat]:
-    """What belongs to the root in its working folder, by path."""
-    found: dict[str, Stat] = {}
-    for folder, below, names in os.walk(root, onerror=_unreadable):
-        inside = Path(folder).relative_to(root).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        below[:] = [name for name in below if belongs(f"{prefix}{name}/")]
-        for name in names:
-            if belongs(f"{prefix}{name}"):
-                with contextlib.suppress(FileNotFoundError):
-                    found[f"{prefix}{name}"] = _stat(Path(folder, name))
-    return found
-
-
-def _unreadable(error: OSError) -> None:
-    """A folder that cannot be listed is not one that was deleted."""
-    if not isinstance(error, FileNotFoundError):
-        raise error
-
-
-def _stat(path: Path) -> Stat:
-    found = path.stat()
-    return Stat(found.st_size, found.st_mtime_ns)
-
-
-def _read_state(root: Path) -> State:
-    try:
-        told = json.loads((root / _STATE).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return State()
-    return State(told["generation"], {n: (Stat(*stat), etag) for n, (stat, etag) in told["files"].items()})
-
-
-def _write_state(root: Path, state: State) -> None:
-    part = root / f"{_STATE}.part"
-    part.write_text(json.dumps({"generation": state.generation, "files": state.files}), "utf-8")
-    part.replace(root / _STATE)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.object_store import ObjectStore
-from warehouse import catalog, lake, mirror, store, storelock, writers
+from warehouse import catalog, lake, mirror, store, storelock, workfolder, writers
 from warehouse.errors import InputError
 
 pytestmark = pytest.mark.e2e
@@ -38,7 +38,7 @@ def write(root: Path, name: str, text: str) -> None:
 
 
 def files(root: Path) -> dict[str, str]:
-    return {name: (root / name).read_text() for name in mirror._files(root)}
+    return {name: (root / name).read_text() for name in workfolder.files_of(root)}
 
 
 def test_what_one_machine_made_changed_and_deleted_is_so_on_another(here: Path, there: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import warehouse
 from flows.cli import main
 from flows.steps.config import chosen_root
-from warehouse import catalog, mirror, objects, store, writers
+from warehouse import catalog, mirror, objects, store, workfolder, writers
 from warehouse.errors import InputError
 
 ADDRESS = "s3://faces/corpus"
@@ -112,9 +112,9 @@ def test_data_goes_before_the_files_that_tell_of_it() -> None:
 
 
 def test_a_state_that_was_cut_short_is_none(tmp_path: Path) -> None:
-    state = mirror.State("g", {"a": (mirror.Stat(1, 2), "e")})
-    mirror._write_state(tmp_path, state)
-    assert mirror._read_state(tmp_path) == state
+    state = workfolder.State("g", {"a": (workfolder.Stat(1, 2), "e")})
+    workfolder.write_state(tmp_path, state)
+    assert workfolder.read_state(tmp_path) == state
     file = next(tmp_path.glob(".store.json"))
     file.write_text(json.dumps({"generation": "g"})[:-3])
-    assert mirror._read_state(tmp_path) == mirror.State()
+    assert workfolder.read_state(tmp_path) == workfolder.State()
