@@ -36,13 +36,13 @@ def build_dataset(
     from flows.prefect_events import tell_published
     from flows.prefect_runner import PrefectRunner
     from flows.steps import pipeline
-    from flows.steps.config import BuildConfig, default_root, from_dict
+    from flows.steps.config import BuildConfig, chosen_root, from_dict
     from flows.steps.layout import Layout
     from flows.steps.pools import open_pool
     from flows.steps.report import write_report
     from flows.steps.runs import is_first_build
 
-    chosen = {"source": source, "root": root or default_root(), "detector": detector, "refresh": refresh}
+    chosen = {"source": source, "root": chosen_root(root), "detector": detector, "refresh": refresh}
     config, pool = open_pool(from_dict(BuildConfig, chosen | settings.model_dump()))
     with PrefectRunner(timeout_minutes=timeout_minutes, pool=pool) as runner:
         summary = pipeline.build(config, runner)

@@ -46,12 +46,12 @@ def evaluate_gptface(
     from flows.prefect_artifacts import show_evaluation
     from flows.prefect_runner import PrefectRunner
     from flows.steps import pipeline
-    from flows.steps.config import EvaluateConfig, default_root
+    from flows.steps.config import EvaluateConfig, chosen_root
     from flows.steps.report import write_report
     from gptface_core.evaluation_options import EvaluationOptions
 
     config = EvaluateConfig(
-        root=root or default_root(),
+        root=chosen_root(root),
         model=model,
         release=release,
         labels=labels,

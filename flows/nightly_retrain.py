@@ -48,13 +48,13 @@ def nightly_retrain(
     from flows.prefect_artifacts import show_night
     from flows.prefect_notify import load_notifier
     from flows.prefect_runner import PrefectRunner
-    from flows.steps.config import BuildConfig, NightConfig, RetentionConfig, default_root, from_dict
+    from flows.steps.config import BuildConfig, NightConfig, RetentionConfig, chosen_root, from_dict
     from flows.steps.nightly import retrain
     from flows.steps.pools import open_pool
     from flows.steps.report import write_report
 
     notifier = load_notifier(notify_block)
-    chosen = {"source": source, "root": root or default_root(), "detector": detector, "refresh": True}
+    chosen = {"source": source, "root": chosen_root(root), "detector": detector, "refresh": True}
     pruned = RetentionConfig(**retention.model_dump()) if prune else None
     build = from_dict(BuildConfig, chosen | settings.model_dump())
     config = NightConfig(build, preset, seed, min_new_rows, **challenge.model_dump(), retention=pruned)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prefect.events import emit_event
 
 from flows.automations import MODEL_TRAINED, SNAPSHOT_PUBLISHED
+from warehouse.store import store_of
 
 if TYPE_CHECKING:
     from flows.steps.pipeline import BuildSummary, TrainSummary
@@ -35,4 +36,4 @@ def _emit(name: str, what: str, payload: dict[str, Any]) -> None:
 
 
 def _absolute(root: str) -> str:
-    return str(Path(root).resolve())
+    return store_of(Path(root)) or str(Path(root).resolve())

@@ -32,11 +32,11 @@ def takedown(
         similarity: cosine from which faces count as the same person's.
     """
     from flows.prefect_runner import PrefectRunner
-    from flows.steps.config import default_root
+    from flows.steps.config import chosen_root
     from flows.steps.takedown import TakedownConfig, take_down
 
     config = TakedownConfig(
-        root=root or default_root(),
+        root=chosen_root(root),
         urls=tuple(urls or ()),
         hosts=tuple(hosts or ()),
         sha256s=tuple(sha256s or ()),

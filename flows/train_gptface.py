@@ -36,11 +36,11 @@ def train_gptface(
     from flows.prefect_events import tell_trained
     from flows.prefect_runner import PrefectRunner
     from flows.steps import pipeline
-    from flows.steps.config import TrainConfig, default_root
+    from flows.steps.config import TrainConfig, chosen_root
     from flows.steps.report import write_report
 
     config = TrainConfig(
-        root=root or default_root(),
+        root=chosen_root(root),
         preset=preset,
         name=name,
         release=release,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.object_store import ObjectStore, serving
 from tests.postgres_cluster import Cluster, binaries, running
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -68,3 +69,21 @@ def postgres(postgres_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an empty PostgreSQL database, whose password is in the environment."""
     monkeypatch.setenv("PGPASSWORD", postgres_cluster.password)
     return postgres_cluster.new_database()
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """An S3 server of our own; the test is skipped where moto is not installed."""
+    pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    with serving() as store:
+        yield store
+
+
+@pytest.fixture
+def store_root(object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty root on the S3 server, which the environment names; working folders lie in `tmp_path`."""
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GPTFACE_CACHE", str(tmp_path / "cache"))
+    return object_store.new_root()

@@ -3,7 +3,7 @@
 A root keeps its catalogue for life. Without further ado that is ROOT/lake/catalog.sqlite; `choose_catalog` puts it into
 a PostgreSQL database, whose address then lies in ROOT/lake/catalog.txt (so that every command finds it) without a
 password: libpq takes that from PGPASSWORD or ~/.pgpass. The Parquet files stay in the root either way. One database
-holds one lake; one root may be mounted on several machines.
+holds one lake; one root may be mounted on several machines, or lie on an object store (`warehouse.store`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import duckdb
 
+from warehouse import mirror
 from warehouse.duck import CONFIG, load_extension, quoted
 from warehouse.errors import InputError
+from warehouse.store import shown, store_of
 
 _SCHEMES = ("postgres", "postgresql")
 
@@ -28,6 +30,9 @@ def catalog_path(root: Path) -> Path:
 
 def data_path(root: Path) -> str:
     """Folder of the lake's Parquet files, with the trailing slash that DuckLake stores."""
+    address = store_of(root)
+    if address is not None:
+        return f"{address}/lake/data/"
     return f"{(root / 'lake' / 'data').resolve()}/"
 
 
@@ -35,6 +40,12 @@ def catalog_address(root: Path) -> str | None:
     """The address of a root's catalogue in PostgreSQL; None where it is the SQLite file."""
     file = _address_file(root)
     return file.read_text("utf-8").strip() if file.is_file() else None
+
+
+def find_catalog(root: Path) -> None:
+    """Ask the store of a root where its catalogue is, if this machine does not know yet; then `has_lake` is right."""
+    if not has_lake(root):
+        mirror.fetch(root, "lake/*")
 
 
 def has_lake(root: Path) -> bool:
@@ -97,16 +108,20 @@ def choose_catalog(root: Path | str, address: str) -> None:
 
     root = Path(root)
     check_address(address)
+    find_catalog(root)
     chosen = catalog_address(root)
     if chosen == address:
         return
     if chosen is not None or catalog_path(root).is_file():
-        raise InputError(f"the catalogue of {root} is {catalog_of(root)}, not {address}: choose another --root")
+        raise InputError(f"the catalogue of {shown(root)} is {catalog_of(root)}, not {address}: choose another --root")
     with lake_errors(root):
         found = _stored_data_path(address)
     if found is not None and found != data_path(root):
         owner = found.removesuffix("/").removesuffix("/data").removesuffix("/lake")
-        raise InputError(f"{address} holds the lake of {owner}: give {root} a database of its own")
+        raise InputError(f"{address} holds the lake of {owner}: give {shown(root)} a database of its own")
+    claimed = mirror.claim(root, _address_file(root).relative_to(root).as_posix(), f"{address}\n").strip()
+    if claimed != address:
+        raise InputError(f"another machine has chosen {claimed} for {shown(root)} just now: leave --catalog out")
     store_address(root, address)
 
 

@@ -133,7 +133,7 @@ def challenge(root: Path | str, model: str) -> None:
             _check_known(con, model)
             if champion_of(con) != model:
                 _move_alias(con, CHALLENGER, model)
-            con.execute("COMMIT")
+            lake.commit(con, root)
 
     lake.patiently(write, _PATIENCE_S)
 
@@ -179,7 +179,7 @@ def _decide(
             )
             message = lake.quoted(f"{action.value} {model}")
             con.execute(f"CALL {tables.LAKE}.set_commit_message('gptface', {message})")
-            con.execute("COMMIT")
+            lake.commit(con, root)
             return Promotion(number, at, action.value, model, after, before, *who, reason.figures, reason.run_id)
 
     return lake.patiently(write, _PATIENCE_S)

@@ -84,7 +84,7 @@ def _erase_rows(root: Path, removal: Removal, audit: Mapping[str, Any], stones: 
         _record(con, {**audit, "rows": json.dumps({name: n for name, n in removed.items() if n})}, stones)
         message = lake.quoted(f"takedown {audit['takedown_id']}")
         con.execute(f"CALL {tables.LAKE}.set_commit_message('gptface', {message})")
-        con.execute("COMMIT")
+        lake.commit(con, root)
         tombstones.export(con, root)
 
 
@@ -183,7 +183,7 @@ def _bury(root: Path, stones: list[tombstones.Tombstone]) -> None:
     with lake.writing(root) as con:
         con.execute("BEGIN")
         add_stones(con, "", stones)
-        con.execute("COMMIT")
+        lake.commit(con, root)
         tombstones.export(con, root)
 
 
@@ -202,7 +202,7 @@ def _replace_shards(root: Path, rows: list[tuple[str, Mapping[str, Any] | None]]
             else:
                 places = ", ".join(f"{name} = ?" for name in values)
                 con.execute(f"UPDATE shards SET {places} WHERE file = ?", [*values.values(), file])
-        con.execute("COMMIT")
+        lake.commit(con, root)
 
 
 def purge(root: Path) -> None:
@@ -219,7 +219,9 @@ def _rewrite(root: Path) -> None:
     name = lake.quoted(tables.LAKE)
     with lake.writing(root) as con:
         con.execute(f"CALL ducklake_flush_inlined_data({name})")
+        con.execute("BEGIN")
         con.execute(f"CALL ducklake_rewrite_data_files({name}, delete_threshold => 0)")
+        lake.commit(con, root)
         con.execute(f"CALL ducklake_expire_snapshots({name}, older_than => now() + INTERVAL 1 DAY)")
         con.execute(f"CALL ducklake_cleanup_old_files({name}, cleanup_all => true)")
         con.execute(f"CALL ducklake_delete_orphaned_files({name}, cleanup_all => true)")

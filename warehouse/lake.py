@@ -14,10 +14,20 @@ from pathlib import Path
 
 import duckdb
 
-from warehouse import tables
-from warehouse.catalog import adopt_moved_root, catalog_of, catalog_path, choose_catalog, data_path, has_lake
+from warehouse import mirror, tables
+from warehouse.catalog import (
+    adopt_moved_root,
+    catalog_of,
+    catalog_path,
+    choose_catalog,
+    data_path,
+    find_catalog,
+    has_lake,
+)
+from warehouse.commit import commit, restore
 from warehouse.duck import CONFIG, load_extension, quoted
 from warehouse.errors import InputError
+from warehouse.store import find_root, open_store, shown, store_of
 from warehouse.tables import LAKE
 from warehouse.writers import LakeBusyError, close_quietly, lake_errors, patiently, root_lock, writer_lock
 
@@ -25,6 +35,7 @@ __all__ = [
     "LakeBusyError",
     "catalog_path",
     "choose_catalog",
+    "commit",
     "connect",
     "create",
     "data_path",
@@ -46,7 +57,7 @@ def connect(root: Path | str, at: int | None = None, read_only: bool = True) -> 
     Time zone is UTC. The caller closes it. A lake of an older format is brought up to this one first. Raises InputError
     where there is no lake, or no such release, OSError where an older lake cannot be written.
     """
-    root = Path(root)
+    root = find_root(root)
     with lake_errors(root):
         con, version = _opened(root, read_only)
         if version < tables.FORMAT_VERSION:
@@ -65,7 +76,9 @@ def connect(root: Path | str, at: int | None = None, read_only: bool = True) -> 
 
 def _opened(root: Path, read_only: bool) -> tuple[duckdb.DuckDBPyConnection, int]:
     """A connection to the lake that is there, and the format of its tables. Raises InputError where there is none."""
-    no_lake = InputError(f"no lake under {root}: run `gptface build --root {root} ...` first")
+    place = shown(root)
+    no_lake = InputError(f"no lake under {place}: run `gptface build --root {place} ...` first")
+    find_catalog(root)
     if not has_lake(root):
         raise no_lake
     try:
@@ -104,12 +117,14 @@ def writing(root: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises as `lake_errors` and `writer_lock` say: LakeBusyError where another process writes (see `patiently`).
     """
     root = Path(root)
+    mirror.flush(root)  # what the lake will tell of lies on the store first
     with lake_errors(root), writer_lock(root):
         con = open_for_writing(root)
         try:
             yield con
         finally:
             close_quietly(con)
+            restore(root)
 
 
 def open_for_writing(root: Path | str) -> duckdb.DuckDBPyConnection:
@@ -117,13 +132,14 @@ def open_for_writing(root: Path | str) -> duckdb.DuckDBPyConnection:
     root = Path(root)
     (root / "lake" / "data").mkdir(parents=True, exist_ok=True)
     with lake_errors(root):
+        restore(root)  # what a killed process had in hand
         con = _attach(root, read_only=False)
         try:
             adopt_moved_root(con, root, LAKE)
             con.execute(f"USE {LAKE}")
             found = _check_format(con, root)
             if found != tables.FORMAT_VERSION or not _reasons_are_current(con):
-                _make_tables(con, found)
+                _make_tables(con, root, found)
         except (duckdb.Error, InputError):
             con.close()
             raise
@@ -136,6 +152,8 @@ def _attach(root: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
     try:
         load_extension(con, "ducklake")
         load_extension(con, catalog.extension)
+        if (store := store_of(root)) is not None:
+            open_store(con, store)
         con.execute("SET TimeZone = 'UTC'")
         con.execute(f"SET temp_directory = {quoted(str(root / 'lake' / 'tmp'))}")  # not the current folder
         # Small inserts go to Parquet as well: what the lake holds lies in one kind of place. A moved root still fits.
@@ -149,7 +167,7 @@ def _attach(root: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def _make_tables(con: duckdb.DuckDBPyConnection, found: int) -> None:
+def _make_tables(con: duckdb.DuckDBPyConnection, root: Path, found: int) -> None:
     """Bring a lake of format `found` (0: an empty one) to this version, in one transaction."""
     con.execute("BEGIN")
     for version in range(found or tables.FORMAT_VERSION, tables.FORMAT_VERSION):
@@ -168,7 +186,7 @@ def _make_tables(con: duckdb.DuckDBPyConnection, found: int) -> None:
     # do as well, but pyarrow cannot read its texts as dictionaries.)
     con.execute(f"CALL {LAKE}.set_option('parquet_compression', 'lz4_raw')")
     con.execute(f"CALL {LAKE}.set_commit_message('gptface', 'tables of format {tables.FORMAT_VERSION}')")
-    con.execute("COMMIT")
+    commit(con, root)
 
 
 def _format_version(con: duckdb.DuckDBPyConnection) -> int:
@@ -184,7 +202,7 @@ def _check_format(con: duckdb.DuckDBPyConnection, root: Path) -> int:
     version = _format_version(con)
     if version > tables.FORMAT_VERSION:
         raise InputError(
-            f"lake under {root} has format {version}, this version of gptface reads {tables.FORMAT_VERSION}"
+            f"lake under {shown(root)} has format {version}, this version of gptface reads {tables.FORMAT_VERSION}"
         )
     return version
 
@@ -201,7 +219,7 @@ def _travel(con: duckdb.DuckDBPyConnection, root: Path, at: int) -> None:
     last = int(row[0]) if row and row[0] is not None else 0
     if not 1 <= at <= last:
         has = f"it has 1 to {last}" if last else "it has none yet"
-        raise InputError(f"no release {at} under {root}: {has}")
+        raise InputError(f"no release {at} under {shown(root)}: {has}")
     con.execute(f"SET VARIABLE release = {at}")
     current = f"release_from <= {at} AND (release_to IS NULL OR release_to > {at})"
     for name, select in tables.view_selects(current, f"{LAKE}.").items():

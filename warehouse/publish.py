@@ -98,7 +98,10 @@ def _publish(
             _record(con, number, read, rules, provenance, people)
         elif noted:
             _sign(con, provenance, f"notes on release {number}", {"release": number})
-        con.execute("COMMIT" if noted or not quiet else "ROLLBACK")
+        if noted or not quiet:
+            lake.commit(con, root)
+        else:
+            con.execute("ROLLBACK")
         return read_release(con, created=not quiet)
 
 

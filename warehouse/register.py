@@ -56,4 +56,4 @@ def _write(root: Path, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         con.execute(f"DELETE FROM {table} t WHERE EXISTS (SELECT 1 FROM fresh WHERE {match})")
         con.execute(f"INSERT INTO {table} SELECT * FROM fresh")
         con.execute(f"CALL {tables.LAKE}.set_commit_message('gptface', {lake.quoted(f'register {table}')})")
-        con.execute("COMMIT")
+        lake.commit(con, root)

@@ -19,9 +19,11 @@ from typing import TypeVar
 
 import duckdb
 
-from warehouse import catalog
+from warehouse import catalog, mirror
 from warehouse.duck import CONFIG
 from warehouse.errors import InputError
+from warehouse.store import shown
+from warehouse.storelock import store_lock
 
 T = TypeVar("T")
 
@@ -59,10 +61,10 @@ def lake_errors(root: Path) -> Iterator[None]:
             raise InputError(f"catalogue {unreached['at']} cannot be reached: {why}") from error
         if any(sign in text for sign in _GONE):
             raise OSError(
-                f"lake under {root}: the connection to its catalogue {catalog.catalog_of(root)} broke"
+                f"lake under {shown(root)}: the connection to its catalogue {catalog.catalog_of(root)} broke"
             ) from error
         if isinstance(error, duckdb.IOException) or any(sign in text for sign in _DISK):
-            raise OSError(f"lake under {root}: {line}") from error
+            raise OSError(f"lake under {shown(root)}: {line}") from error
         raise
 
 
@@ -128,18 +130,20 @@ def _advisory_lock(root: Path, address: str) -> Iterator[None]:
 
 
 def _busy(root: Path) -> LakeBusyError:
-    return LakeBusyError(f"lake under {root} is being written by another process: try again when it ends")
+    return LakeBusyError(f"lake under {shown(root)} is being written by another process: try again when it ends")
 
 
 @contextlib.contextmanager
 def root_lock(root: Path | str, patience_s: float = 0.0) -> Iterator[None]:
     """Hold the root for writing. The kernel releases it when the process ends, however it ends.
 
-    Raises InputError naming the holder where another process (or another holder in this one) has it, and keeps it for
-    longer than `patience_s`.
+    A root on an object store is held on all machines, and its working folder kept alike meanwhile: see
+    `warehouse.mirror`. Raises InputError naming the holder where another process (or another holder in this one) has
+    it, and keeps it for longer than `patience_s`.
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
+    catalog.find_catalog(root)
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -147,11 +151,12 @@ def root_lock(root: Path | str, patience_s: float = 0.0) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise InputError(
-                f"root {root} is being written by process {holder}: wait for it to end, or choose another --root"
+                f"root {shown(root)} is being written by process {holder}: wait for it to end, or choose another --root"
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        with store_lock(root, patience_s), mirror.session(root):
+            yield
     finally:
         os.close(descriptor)
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import DEFAULT_ROOT, Release, Root
+from flows.cli.options import DEFAULT_ROOT, Release, RootOnDisk
 
 
 def ablate(
-    root: Root = DEFAULT_ROOT,
+    root: RootOnDisk = DEFAULT_ROOT,
     preset: Annotated[str, typer.Option(help="Preset that all arms change, or a .json file.")] = "demo",
     suite: Annotated[str, typer.Option(help="quick (spans, matching, masked matching), or full.")] = "quick",
     seeds: Annotated[str, typer.Option(help="Seeds of each arm, with commas between.")] = "0,1,2",

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import DEFAULT_ROOT, Root
+from flows.cli.options import DEFAULT_ROOT, RootOnDisk
 
 
 def backup(
     target: Annotated[Path, typer.Argument(help="Folder of the backups, best on another disk.")],
-    root: Root = DEFAULT_ROOT,
+    root: RootOnDisk = DEFAULT_ROOT,
     keep: Annotated[int, typer.Option(min=1, help="Newest backups that stay there.")] = 2,
 ) -> None:
     """Add a backup of the root to a folder: the catalogue and all files, those that are unchanged as hard links.
@@ -32,7 +32,7 @@ def backup(
 
 def restore(
     source: Annotated[Path, typer.Argument(help="A backup, or the folder of the backups (then the newest).")],
-    root: Root = DEFAULT_ROOT,
+    root: RootOnDisk = DEFAULT_ROOT,
     catalog: Annotated[
         str, typer.Option(help="An empty database postgres://user@host/name, where the catalogue was in PostgreSQL.")
     ] = "",

@@ -209,13 +209,16 @@ def shard(
     from flows.steps import shard as step
     from flows.steps.layout import Layout
     from flows.steps.runner import LocalRunner, WorkerPool
+    from warehouse.lake import root_lock
+    from warehouse.mirror import fetch
 
     layout = Layout(root)
     number = step.resolve_release(layout, release)
     if verify:
+        fetch(root, "shards/*")
         checked = step.verify(layout, number)
         out.print(f"release {number}: {checked} shards agree with their index")
         return
-    with WorkerPool(workers) as pool, RichSink() as sink:
+    with root_lock(root), WorkerPool(workers) as pool, RichSink() as sink:
         index = step.write_shards(layout, number, samples_per_shard, LocalRunner(pool, sink))
     out.print(f"release {number}: {index.shard_count} shards in {layout.shards(number)}", soft_wrap=True)

@@ -7,10 +7,29 @@ from typing import Annotated
 
 import typer
 
+
+def _found(place: Path) -> Path:
+    """The folder of a root, also of one on an object store."""
+    from warehouse.store import find_root
+
+    return find_root(place)
+
+
+def on_disk(context: typer.Context, place: Path) -> Path:
+    """The same for commands that know roots on disk alone."""
+    from warehouse.store import need_folder
+
+    root = _found(place)
+    need_folder(root, f"gptface {context.info_name}")
+    return root
+
+
+_ROOT_HELP = "Folder of lake, raw pictures, shards, models and reports"
 Root = Annotated[
     Path,
-    typer.Option("--root", envvar="GPTFACE_ROOT", help="Folder of lake, raw pictures, shards, models and reports."),
+    typer.Option("--root", envvar="GPTFACE_ROOT", help=f"{_ROOT_HELP}, or s3://bucket/folder.", callback=_found),
 ]
+RootOnDisk = Annotated[Path, typer.Option("--root", envvar="GPTFACE_ROOT", help=f"{_ROOT_HELP}.", callback=on_disk)]
 At = Annotated[int | None, typer.Option("--at", min=1, help="Read an earlier release (default: the current one).")]
 Release = Annotated[int, typer.Option("--release", min=0, help="Release of the corpus (0: the newest).")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]

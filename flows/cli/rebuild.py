@@ -16,6 +16,7 @@ from flows.cli.options import (
     RefusalLimit,
     Retries,
     Workers,
+    on_disk,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _VERDICTS = {
 
 def rebuild(
     manifest: Annotated[Path, typer.Argument(help="A manifest: its folder, manifest.json or manifest.parquet.")],
-    root: Annotated[Path, typer.Option("--root", help="A new, empty root.")],
+    root: Annotated[Path, typer.Option("--root", help="A new, empty root.", callback=on_disk)],
     allow_private: AllowPrivate = False,
     pixels_close: Annotated[
         bool, typer.Option("--pixels-close", help="With other encoder versions: compare pixels instead of bytes.")

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import DEFAULT_ROOT, Root, Seed
+from flows.cli.options import DEFAULT_ROOT, Root, RootOnDisk, Seed
 
 
 def demo(
-    root: Root = DEFAULT_ROOT,
+    root: RootOnDisk = DEFAULT_ROOT,
     images: Annotated[int, typer.Option(min=50, help="Pictures of the small web.")] = 3_600,
     detector: Annotated[str, typer.Option(help="insightface, cascade or auto.")] = "auto",
     seed: Seed = 0,

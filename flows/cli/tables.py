@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from warehouse.whatif import WhatIf
 
 
+def shown_root(root: str) -> str:
+    """What to call the root of a summary in a further command."""
+    from warehouse.store import shown
+
+    return shown(Path(root))
+
+
 def print_build(summary: BuildSummary) -> None:
     """What came how far, why the rest did not, and where the result lies."""
     out.print(_funnel_table(summary.pairs, summary.downloaded, summary.with_face, summary.kept, summary.reasons))
@@ -28,8 +35,9 @@ def print_build(summary: BuildSummary) -> None:
         f"Release  {summary.release}{news} · detector {summary.detector} · {summary.seconds:.0f} s", highlight=False
     )
     out.print(f"Shards   {summary.shards} ({samples})", highlight=False)
-    out.print(f"Lake     {Path(summary.root) / 'lake'}", soft_wrap=True, highlight=False)
-    out.print(f'Ask it   gptface sql --root {summary.root} "select * from funnel"', soft_wrap=True, highlight=False)
+    root = shown_root(summary.root)
+    out.print(f"Lake     {root}/lake", soft_wrap=True, highlight=False)
+    out.print(f'Ask it   gptface sql --root {root} "select * from funnel"', soft_wrap=True, highlight=False)
 
 
 def print_funnel(root: Path, at: int | None) -> None:

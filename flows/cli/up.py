@@ -33,6 +33,7 @@ POLL_S = 0.5
 OUR_LOGGERS = "flows,crawler,warehouse,gptface_core,sample_web"
 # Settings of the user's shell that would send our commands to another server, or as somebody else.
 _FOREIGN = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
+_DATABASE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")  # and its older name
 
 
 class StartError(RuntimeError):
@@ -172,7 +173,7 @@ def _start(
     say(f"starting the Prefect server on {address.page} ...")
     start("server", "prefect", "server", "start", "--host", HOST, "--port", str(address.port))
     until(api.healthy)
-    if not env.get("PREFECT_SERVER_DATABASE_CONNECTION_URL"):  # the database below the root is ours alone
+    if not any(map(env.get, _DATABASE)):  # the database below the root is ours alone
         _end_orphaned_runs(api)
     say("starting the workers, deploying the flows ...")
     serve = ("prefect", "worker", "start", "--type", "process", "--name", WORKER, "--pool")

@@ -20,11 +20,14 @@ def write_card(root: Path, naming: Naming | None = None, at: int | None = None) 
     """
     from warehouse import lake
     from warehouse.manifest import read_manifest
+    from warehouse.mirror import fetch
     from warehouse.report.card import Naming, read_card, render_card
     from warehouse.report.croissant import as_json, croissant
+    from warehouse.storelock import offer
 
     layout = Layout(Path(root))
     naming = naming or Naming()
+    fetch(layout.root, "shards/*/manifest*", "reports/*")
     with contextlib.closing(lake.connect(layout.root, at)) as con:
         card = read_card(con, at)
         manifest = read_manifest(layout.shards(card.corpus.release))
@@ -36,4 +39,5 @@ def write_card(root: Path, naming: Naming | None = None, at: int | None = None) 
     for name, text in documents.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, "utf-8")
+    offer(layout.root, *(f"reports/card/{name}" for name in documents))
     return folder

@@ -100,7 +100,9 @@ def settle(layout: Layout) -> None:
     Nobody takes its place by that: commands fall back to the newest model, `gptface rollback` to the champion before.
     """
     from warehouse.champions import Reason, retire
+    from warehouse.mirror import fetch
 
+    fetch(layout.root, f"models/*/{model.DONE_FILE}")
     name = model.champion(layout)
     if name is not None and not model.is_whole(layout, name):
         logger.warning("the champion %s has no folder any more: it is champion no longer", name)

@@ -212,6 +212,13 @@ def default_root() -> str:
     return os.environ.get("GPTFACE_ROOT") or DEFAULT_ROOT
 
 
+def chosen_root(root: str | None) -> str:
+    """The folder of `root` (default: `default_root`), which for s3:// is its working folder on this machine."""
+    from warehouse.store import find_root
+
+    return str(find_root(root or default_root()))
+
+
 def from_dict(cls: type[C], data: Mapping[str, Any]) -> C:
     """Make a config from plain data (JSON, flow parameters). Raises ConfigError for unknown keys and wrong types."""
     hints = typing.get_type_hints(cls)

@@ -200,6 +200,9 @@ def chosen_model(layout: Layout) -> Path | None:
 def resolve_model(layout: Layout, model: str) -> Path:
     """Folder of a trained model: a name below ROOT/models, a path, or where empty the champion, else the newest;
     ConfigError where none fits."""
+    from warehouse.mirror import fetch
+
+    fetch(layout.root, "models/*")
     if model:
         for folder in (layout.models / model, Path(model)):
             if (folder / DONE_FILE).is_file():

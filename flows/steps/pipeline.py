@@ -89,12 +89,15 @@ def build(config: BuildConfig, runner: Runner) -> BuildSummary:
     that a next run takes up.
     """
     from warehouse.lake import choose_catalog, create, has_lake, root_lock
+    from warehouse.store import store_of
 
     started = time.monotonic()
     detector = crawl.resolve_detector(config)
     weights = similarity.find_weights(config)
     layout = prepare_root(Path(config.root))
     asked = config.source
+    if config.catalog and store_of(layout.root):  # its database has the lock as well
+        choose_catalog(layout.root, config.catalog)
     with told_if_full(layout.root), root_lock(layout.root), sample.served(config) as (config, web):
         _tidy(layout, runner)
         kept_out.check_source(layout, config.source)

@@ -23,6 +23,7 @@ def write_report(root: Path, at: int | None = None) -> Path:
     InputError where there is no lake or no such release, or where a model's files cannot be read.
     """
     from warehouse import lake
+    from warehouse.mirror import fetch
     from warehouse.report.balance import read_balance
     from warehouse.report.changes import read_changes
     from warehouse.report.data import read_corpus, read_metrics
@@ -30,8 +31,10 @@ def write_report(root: Path, at: int | None = None) -> Path:
     from warehouse.report.gallery import read_gallery
     from warehouse.report.page import More, render_page, write_page
     from warehouse.report.spread import read_spread
+    from warehouse.storelock import offer
 
     layout = Layout(Path(root))
+    fetch(layout.root, "models/*", "raw/*", "reports/*")
     with contextlib.closing(lake.connect(layout.root, at)) as con:
         corpus = read_corpus(con, at)
         changes = read_changes(con, corpus.release)
@@ -40,7 +43,9 @@ def write_report(root: Path, at: int | None = None) -> Path:
         folder = shown_model(layout, at)
         model = read_model(folder, read_metrics(con, folder.name)) if folder is not None else None
     name = "index.html" if at is None else f"release-{at:05d}.html"
-    return write_page(layout.reports / name, render_page(layout.root, corpus, faces, model, changes, more))
+    page = write_page(layout.reports / name, render_page(layout.root, corpus, faces, model, changes, more))
+    offer(layout.root, f"reports/{name}")
+    return page
 
 
 def write_summary(root: Path, figures: Mapping[str, Any]) -> Path:

@@ -161,6 +161,7 @@ def take_down(config: TakedownConfig, runner: Runner, found: Found | None = None
     where more would go by now than was `found`; the root is then as it was.
     """
     from warehouse.lake import root_lock
+    from warehouse.store import keeps_old_versions, shown
 
     layout = _layout(config)
     with told_if_full(layout.root), root_lock(layout.root):
@@ -175,6 +176,11 @@ def take_down(config: TakedownConfig, runner: Runner, found: Found | None = None
             erase_files.write_durably(journal_path(layout), job.as_dict())
             summary = _work(layout, job, runner)
             run.result = {"takedown_id": summary.takedown_id, "rows": summary.rows}
+    if keeps_old_versions(layout.root):
+        logger.warning(
+            "the bucket of %s keeps old versions of objects, and with them what was taken down: delete them there",
+            shown(layout.root),
+        )
     return [*done, summary]
 
 
@@ -189,7 +195,10 @@ def finish(layout: Layout, runner: Runner) -> list[TakedownSummary]:
 
 
 def _layout(config: TakedownConfig) -> Layout:
+    from warehouse.catalog import find_catalog
+
     layout = Layout(Path(config.root))
+    find_catalog(layout.root)
     if not (layout.root / "lake").is_dir() and not layout.raw.is_dir():
         raise ConfigError(f"no corpus under {config.root}: give its --root")
     return layout

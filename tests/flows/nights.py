@@ -123,7 +123,7 @@ def figure_of(decision: Any, metric: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def starting_nights(folder: Path, more_env: Mapping[str, str] | None = None) -> Iterator[Nights]:
     """`gptface up` below `folder`, with a notification block that tells a webhook."""
-    up = start_up(folder, more_env=more_env)
+    up = start_up(folder, more=more_env)
     try:
         with listening() as hook:
             saved = subprocess.run(

@@ -85,21 +85,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_up(folder: Path, *words: str, limit_s: float = 240, more_env: Mapping[str, str] | None = None) -> Up:
+def start_up(folder: Path, *words: str, limit_s: float = 240, more: Mapping[str, str] | None = None) -> Up:
     """Start `gptface up` below `folder`, with these options, and wait until it says that it is ready.
 
-    `more_env`: variables that it and its runs have beside the few that everybody has.
+    `more` of the environment; a GPTFACE_ROOT there is the root.
     """
     root, home, port = folder / "root", folder / "home", free_port()
     home.mkdir(exist_ok=True)
     env = {"HOME": str(home), "PATH": os.defpath, "LANG": "C.UTF-8", "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-    env |= more_env or {}
     if "PYTHONPATH" in os.environ:  # a worktree that shares its environment: else another clone's flows would run
         env["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    env |= more or {}
+    place = env.get("GPTFACE_ROOT", str(root))
     log = folder / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", UP, "up", "--root", str(root), "--port", str(port), *words],
+            [sys.executable, "-c", UP, "up", "--root", place, "--port", str(port), *words],
             env=env,
             cwd=home,
             stdout=output,
