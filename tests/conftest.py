@@ -20,10 +20,10 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In two processes, modules with long tests come first: at the end neither process waits long for the other."""
+    """In two processes, nights come first, then modules with long tests: at the end none waits long for the other."""
     if hasattr(config, "workerinput"):
         long = {item.path for item in items if any(map(item.get_closest_marker, ("e2e", "realdata")))}
-        items.sort(key=lambda item: item.path not in long)
+        items.sort(key=lambda item: ("nights" not in item.path.name, item.path not in long))
 
 
 def _folder(variable: str, default: Path) -> Path:
