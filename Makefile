@@ -48,7 +48,7 @@ test-fast: setup  ## unit tests alone (under 90 seconds)
 	$(PYTEST2) -m "not slow and not e2e and not realdata"
 
 test-slow: setup  ## chaos, PostgreSQL, Ray, nights (under 60 minutes)
-	$(PYTEST2) -m slow
+	$(BIN)/pytest -q -m slow
 
 # Not real_data and what it needs: hours on a CPU, and they take arguments (docs/results.md).
 bench: setup  ## every benchmark in bench/, each with one JSON line last
