@@ -6,7 +6,8 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.parameters import SAMPLE_SOURCE, BuildSettings, Detector, Minutes
+from flows.parameters import SAMPLE_SOURCE, BuildSettings, Minutes
+from flows.steps.config import Detector
 
 DEFAULTS = BuildSettings()
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.parameters import SAMPLE_SOURCE, BuildSettings, ChallengeSettings, Detector, Minutes, RetentionSettings
+from flows.parameters import SAMPLE_SOURCE, BuildSettings, ChallengeSettings, Minutes, RetentionSettings
+from flows.steps.config import Detector
 
 DEFAULTS = BuildSettings()
 CHALLENGE = ChallengeSettings()

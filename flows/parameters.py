@@ -6,12 +6,12 @@ Prefect draws its form and its checks from them.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Detector = Literal["auto", "insightface", "cascade"]
-Metric = Literal["itm_accuracy", "mim_gain_nats", "inpaint_gain_db", "probe_balanced_accuracy"]
+from flows.steps.config import Metric, Precision, RunnerName
+
 Minutes = Annotated[float, Field(ge=0)]
 SAMPLE_SOURCE = "sample:600"
 
@@ -43,12 +43,12 @@ class BuildSettings(BaseModel):
     refusal_limit: Annotated[int, Field(ge=1, description="refusals in a row that end the asking of a host")] = 3
     embed: Annotated[bool, Field(description="make face embeddings: biometric data, which expire")] = False
     embed_days: Annotated[int, Field(ge=1, description="days after which embeddings are deleted")] = 30
-    embed_precision: Annotated[Literal["float32", "bfloat16"], Field(description="of embeddings on a CPU")] = "float32"
+    embed_precision: Annotated[Precision, Field(description="of embeddings on a CPU")] = "float32"
     provider: Annotated[str, Field(description="onnxruntime's, for InsightFace")] = "CPUExecutionProvider"
     clip: Annotated[str, Field(description="open_clip's MODEL:PRETRAINED, compares captions with faces")] = ""
     clip_device: Annotated[str, Field(description="torch's, for clip")] = "cpu"
     catalog: Annotated[str, Field(description="postgres://user@host/database, for a new root; empty: SQLite")] = ""
-    runner: Annotated[Literal["local", "ray"], Field(description="local processes, or a Ray cluster")] = "local"
+    runner: Annotated[RunnerName, Field(description="local processes, or a Ray cluster")] = "local"
     ray_address: Annotated[str, Field(description="HOST:PORT of the Ray cluster, or auto")] = "auto"
     ray_gpus: Annotated[float, Field(ge=0, description="GPUs for a part of a step that uses them")] = 1.0
     rules: Annotated[dict[str, Rule], Field(description="curation rules by name, e.g. min_face_px")] = {}

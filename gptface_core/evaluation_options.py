@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gptface_core.errors import InputError
 
 SUITES = ("quick", "full")
-SPLITS = ("val", "test")  # nothing is measured on train
+HELD_OUT = ("val", "test")  # nothing is measured on train
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         if self.suite not in SUITES:
             raise InputError(f"no suite '{self.suite}': choose {' or '.join(SUITES)}")
-        if self.split not in SPLITS:
-            raise InputError(f"no split '{self.split}' to measure on: choose {' or '.join(SPLITS)}")
+        if self.split not in HELD_OUT:
+            raise InputError(f"no split '{self.split}' to measure on: choose {' or '.join(HELD_OUT)}")
         for name in ("faces", "classifier_steps", "judge_steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: choose at least 1")

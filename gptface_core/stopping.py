@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,6 +17,9 @@ from gptface_core.errors import TrainingInterrupted
 
 _PR_SET_PDEATHSIG = 1
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# A wish may come more than once: the kernel sends the death signal for each thread of the parent that ends (measured:
+# up to five within 7 ms), a terminal and torchrun both pass Ctrl-C on.
+SAME_WISH_S = 1.0
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
@@ -24,13 +28,16 @@ class Stop:
 
     def __init__(self) -> None:
         self.number = 0
+        self._asked_at = 0.0
         self._before: dict[int, Handler] = {}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.number:  # asked twice: whoever asks will not wait for the step
+        now = time.monotonic()
+        if not self.number:
+            self.number, self._asked_at = number, now
+        elif now - self._asked_at > SAME_WISH_S:  # asked again: whoever asks will not wait for the step
             self._restore()
             signal.raise_signal(number)
-        self.number = number
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from warehouse.files import replacing
 from warehouse.store import STORE_FILE, filesystem
 
 _HERE_ALONE = frozenset({"prefect", "progress", "cache", STORE_FILE})  # what this machine knows of itself, or can get
@@ -49,12 +50,8 @@ class Store:
     def get(self, name: str, target: Path) -> None:
         """Download whole or not at all; the file is as old as the object."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        try:
+        with replacing(target) as part:
             self.fs.get_file(self.place(name), str(part))
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
 
     def put(self, name: str, source: Path) -> str:
         """Upload; the object's etag."""

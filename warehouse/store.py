@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse.errors import InputError
+from warehouse.files import replacing
 
 if TYPE_CHECKING:
     import duckdb
@@ -44,9 +45,8 @@ def find_root(place: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / STORE_FILE
     if not file.is_file():
-        part = file.with_name(f".{STORE_FILE}.{os.getpid()}.part")
-        part.write_text(address + "\n", "utf-8")
-        part.replace(file)
+        with replacing(file) as part:
+            part.write_text(address + "\n", "utf-8")
     return folder
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from warehouse.files import replacing
 from warehouse.objects import belongs
 
 _STATE = ".store.json"
@@ -84,9 +85,8 @@ def read_state(root: Path) -> State:
 
 
 def write_state(root: Path, state: State) -> None:
-    part = root / f"{_STATE}.part"
-    part.write_text(json.dumps({"generation": state.generation, "files": state.files}), "utf-8")
-    part.replace(root / _STATE)
+    with replacing(root / _STATE) as part:
+        part.write_text(json.dumps({"generation": state.generation, "files": state.files}), "utf-8")
 
 
 def stat_of(path: Path) -> Stat:

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from gptface_core.config import RunOptions
 from gptface_core.evaluation_options import EvaluationOptions
@@ -16,11 +16,12 @@ from warehouse.parameters import RuleParameters, parameter_name
 
 C = TypeVar("C")
 DEFAULT_ROOT = "./gptface-data"
-DETECTORS = ("auto", "insightface", "cascade")
-PRECISIONS = ("float32", "bfloat16")
-RUNNERS = ("local", "ray")
+Detector = Literal["auto", "insightface", "cascade"]
+Precision = Literal["float32", "bfloat16"]
+RunnerName = Literal["local", "ray"]
 # Figures that both models have face by face; the last one alone needs labels.
-DECIDING = ("itm_accuracy", "mim_gain_nats", "inpaint_gain_db", "probe_balanced_accuracy")
+Metric = Literal["itm_accuracy", "mim_gain_nats", "inpaint_gain_db", "probe_balanced_accuracy"]
+DETECTORS, PRECISIONS, RUNNERS, DECIDING = map(typing.get_args, (Detector, Precision, RunnerName, Metric))
 
 
 class ConfigError(ValueError):

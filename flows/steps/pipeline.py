@@ -245,7 +245,7 @@ def evaluate(config: EvaluateConfig, runner: Runner) -> EvaluateSummary:
         found = runner.step("evaluate", model.evaluate, layout, folder, release, config, runner.progress)
         if config.options.split == "test":  # what was measured while something was tuned is no result
             model.register_evaluation(layout, folder.name, release, found.metrics, run.run_id)
-        if config.options.split == "test" and not config.options.only:
+        if not config.options.is_part:
             write_model_card(folder, release, found.metrics)
         seconds = time.monotonic() - started
         summary = EvaluateSummary(folder.name, release, seconds, found.metrics, found.left_out, found.kept)

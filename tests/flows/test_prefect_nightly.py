@@ -11,10 +11,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from flows.parameters import Metric
 from flows.steps import nightly
 from flows.steps.champions import read_history, rollback, settle
-from flows.steps.config import DECIDING, BuildConfig, ConfigError, EvaluateConfig, NightConfig, TrainConfig
+from flows.steps.config import DECIDING, BuildConfig, ConfigError, EvaluateConfig, Metric, NightConfig, TrainConfig
 from flows.steps.layout import Layout
 from flows.steps.model import champion, check_name, chosen_model, resolve_model
 from flows.steps.nightly import NightSummary, Reigning
