@@ -110,14 +110,31 @@ def warp(rgb: NDArray[np.uint8], matrix: NDArray[np.float64], size_px: int) -> N
     """`rgb` under a similarity `matrix` (2, 3) as uint8 (size_px, size_px, 3): no aliasing, edges repeated."""
     import cv2
 
+    return _warped(*_near(rgb, matrix, size_px), size_px, cv2.INTER_CUBIC)
+
+
+def grey_warp(rgb: NDArray[np.uint8], matrix: NDArray[np.float64], size_px: int) -> NDArray[np.uint8]:
+    """The same in grey, uint8 (size_px, size_px), interpolated linearly: for what is measured and not looked at, as it
+    takes a tenth of the time."""
+    import cv2
+
     part, matrix, scale = _near(rgb, matrix, size_px)
+    return _warped(np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)), matrix, scale, size_px, cv2.INTER_LINEAR)
+
+
+def _warped(
+    part: NDArray[Any], matrix: NDArray[np.float64], scale: float, size_px: int, interpolation: int
+) -> NDArray[np.uint8]:
+    """What `_near` gives, warped."""
+    import cv2
+
     # Between 1 and 2 pixels of the picture per pixel of the crop: warp to double size, then average 2 x 2.
     double = scale < 1
     if double:
         matrix = np.vstack([matrix[0], matrix[1]]) * 2
         matrix[:, 2] += 0.5
     side = size_px * (2 if double else 1)
-    out: Any = cv2.warpAffine(part, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    out: Any = cv2.warpAffine(part, matrix, (side, side), flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
     if double:
         out = cv2.resize(out, (size_px, size_px), interpolation=cv2.INTER_AREA)
     return np.asarray(out, dtype=np.uint8)

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gptface_core.faces.align import ARCFACE_POINTS, ARCFACE_PX, points_array, similarity, warp
+from gptface_core.faces.align import ARCFACE_POINTS, ARCFACE_PX, grey_warp, points_array, similarity
 
 THUMB_PX = 16
 MIN_FACE_PX = 32  # smaller faces are too blurred for their points to lie still
@@ -23,7 +23,6 @@ _BITS = 64
 _ROWS = 12
 # The brightest fifth counts as one value: what a brighter copy has lost there is then missing in the original, too.
 _CAP = 0.8
-_LUMA = np.array([19595, 38470, 7471], dtype=np.float32)  # Pillow's shares of red, green and blue, of 2**16
 
 
 def face_fingerprint(rgb: NDArray[np.uint8], points: ArrayLike) -> tuple[str, bytes]:
@@ -35,16 +34,8 @@ def face_fingerprint(rgb: NDArray[np.uint8], points: ArrayLike) -> tuple[str, by
             ArcFace's template, which lies stiller between copies than a frame of eyes and mouth alone.
     """
     target = (ARCFACE_POINTS / ARCFACE_PX + _MARGIN) / (1 + 2 * _MARGIN) * (2 * _SIDE)
-    crop = warp(rgb, similarity(points_array(points), target), 2 * _SIDE)
-    grey = _grey(crop)
+    grey = grey_warp(rgb, similarity(points_array(points), target), 2 * _SIDE)
     return _hash(_means(grey, _SIDE)), _means(grey, THUMB_PX).tobytes()
-
-
-def _grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The grey that Pillow's `convert("L")` gives of uint8 (H, W, 3), in 16-bit fixed point: sums stay below 2**24,
-    which float32 holds without loss."""
-    sums = rgb.astype(np.float32) @ _LUMA + np.float32(1 << 15)
-    return (sums.astype(np.uint32) >> 16).astype(np.uint8)
 
 
 def _means(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

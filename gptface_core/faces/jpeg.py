@@ -44,6 +44,6 @@ def is_complete(data: bytes) -> bool:
             place += 1
             continue
         if marker == _START_OF_SCAN:
-            return data.find(_END_OF_IMAGE, place) >= 0
+            return data.rfind(_END_OF_IMAGE, place) >= 0  # from the end, where it mostly is
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return False
