@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flows.steps.config import ConfigError
-from flows.steps.runner import ONE_THREAD, Pool
+from flows.steps.runner import WORKER_ENVIRONMENT, Pool
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -176,7 +176,7 @@ def _connect(address: str) -> Any:
             address=found,
             log_to_driver=True,  # what workers write to stderr, as on one machine
             logging_level=logging.WARNING,
-            runtime_env={"env_vars": dict.fromkeys(ONE_THREAD, "1")},
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _unreachable(address, _last_line(error)) from error

@@ -16,8 +16,10 @@ def _square(number: int) -> int:
     return number * number
 
 
-def _threads(_: int) -> str:
-    return os.environ["OMP_NUM_THREADS"]
+def _threads_and_allocator(_: int) -> tuple[str, str]:
+    import pyarrow as pa
+
+    return os.environ["OMP_NUM_THREADS"], pa.default_memory_pool().backend_name
 
 
 def _die(_: int) -> None:
@@ -47,7 +49,7 @@ def test_results_keep_the_order_of_the_items_and_progress_is_told() -> None:
     with WorkerPool(2) as pool:
         runner = LocalRunner(pool, steps)
         assert runner.map("squares", _square, list(range(9))) == [n * n for n in range(9)]
-        assert runner.map("threads", _threads, [0]) == ["1"]
+        assert runner.map("environment", _threads_and_allocator, [0]) == [("1", "system")]
     assert steps.seen[0] == ("squares", 0)
     assert ("squares", 9) in steps.seen
     assert ("squares", -1) in steps.seen
