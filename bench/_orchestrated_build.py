@@ -43,34 +43,35 @@ class Spanned(Generic[A, T]):
 @contextlib.contextmanager
 def _clocks(step: str, spans: list[tuple[str, float, float]]) -> Iterator[None]:
     """Put a clock around the function that does the work of `step`, for as long as the block runs."""
-    found = _worker_function(step)
-    if found is None:
-        yield
-        return
-    owner, name, kind, clock = found
-    plain = getattr(owner, name)
-    setattr(owner, name, clock(plain, kind, spans))
+    plain = [(owner, name, getattr(owner, name)) for owner, name, _, _ in _worker_functions(step)]
+    for owner, name, kind, clock in _worker_functions(step):
+        setattr(owner, name, clock(getattr(owner, name), kind, spans))
     try:
         yield
     finally:
-        setattr(owner, name, plain)
+        for owner, name, function in plain:
+            setattr(owner, name, function)
 
 
-def _worker_function(step: str) -> tuple[Any, str, str, Callable[..., Any]] | None:
+def _worker_functions(step: str) -> list[tuple[Any, str, str, Callable[..., Any]]]:
     """Where the work of a step is done: who holds the function, its name, the kind of work, and the clock for it."""
     if step == "download":
         import crawler.engine
 
-        return crawler.engine, "load_downloader", "fetch", _timed_downloader
+        return [(crawler.engine, "load_downloader", "fetch", _timed_downloader)]
     if step == "detect":
         import flows.steps.detect
 
-        return flows.steps.detect, "_examine", "decode, detect", _timed_iterator
+        return [(flows.steps.detect, "_examine", "decode, detect", _timed_iterator)]
     if step == "shard":
+        import flows.steps.manifest
         import warehouse.shards
 
-        return warehouse.shards, "write_shard", "write", _timed
-    return None
+        return [
+            (warehouse.shards, "write_shard", "write", _timed),
+            (flows.steps.manifest, "sample_rows", "write", _timed),
+        ]
+    return []
 
 
 def _timed(fn: Callable[..., T], kind: str, spans: list[tuple[str, float, float]]) -> Callable[..., T]:

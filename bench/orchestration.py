@@ -5,12 +5,13 @@ workers, everything real. Inside the workers the time of the four kinds of work 
 
     fetch   img2dataset's downloader while it downloads (its import and start-up are outside)
     decode, detect   a shard's pictures decoded and looked at (loading models is outside)
-    write   a training shard written: its rows' pictures read, faces cut out, encoded, put into a tar
+    write   a training shard written: its rows' pictures read, faces cut out, encoded, put into a tar;
+        the tar read again, each crop hashed and averaged for the manifest
 
 `overhead` is the share of wall time, from the start of the process to its end, in which no worker did any of these:
-interpreter, imports, the plan, robots.txt, consent, the rules, the lake, index and manifest. `worker_overhead` is the
-share of the workers' time (two of them, all the while), so it also counts one that waits while the other works.
-`outside_s` tells where the time of `overhead` went, by step.
+interpreter, imports, the plan, robots.txt, consent, the rules, the lake, index, closing the manifest.
+`worker_overhead` is the share of the workers' time (two of them, all the while), so it also counts one that waits while
+the other works. `outside_s` tells where the time of `overhead` went, by step.
 
 **prefect**: N tasks that do nothing, through the runner of our flows (`flows.prefect_runner`), N = 1,000 and 10,000,
 each with a Prefect server and database of its own. `growth` is time per task at the large N over that at the small one;

@@ -114,6 +114,17 @@ def release_provenance(con: duckdb.DuckDBPyConnection, release: int) -> dict[str
     }
 
 
+def has_part(out_dir: Path, shard: str) -> bool:
+    """Whether the manifest's rows of this shard are written down."""
+    return _part_path(out_dir, shard).is_file()
+
+
+def drop_parts(out_dir: Path, shard: str = "") -> None:
+    """Forget the rows of one shard, which is about to change, or of all."""
+    for part in [_part_path(out_dir, shard)] if shard else out_dir.glob(_part_path(out_dir, "*").name):
+        part.unlink(missing_ok=True)
+
+
 def write_part(out_dir: Path, shard: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the manifest's rows of one shard, for `write_manifest`."""
     with replacing(_part_path(out_dir, shard)) as part:
@@ -132,8 +143,7 @@ def write_manifest(out_dir: Path, provenance: Mapping[str, Any]) -> Manifest:
         for part in parts:
             writer.write_table(pq.read_table(part))
     _write_document(out_dir, provenance)
-    for part in out_dir.glob(".*.rows.parquet"):
-        part.unlink()
+    drop_parts(out_dir)
     return read_manifest(out_dir)
 
 

@@ -14,6 +14,8 @@ from flows.steps.runner import Runner
 from warehouse.manifest import SAMPLE_COLUMNS
 
 if TYPE_CHECKING:
+    import duckdb
+
     from warehouse.shards import ShardPlan
 
 
@@ -28,15 +30,20 @@ class ManifestJob:
 
 
 def write_manifest(layout: Layout, release: int, plans: Sequence[ShardPlan], runner: Runner) -> Path:
-    """Write manifest.parquet and manifest.json beside a release's shards; one that is current stays as it is."""
+    """Write manifest.parquet and manifest.json beside a release's shards; one that is current stays as it is.
+
+    Who writes a tar lists it; what was there before and is in no manifest is listed now.
+    """
     import warehouse
-    from warehouse.manifest import MANIFEST_FILE, is_current, release_provenance
+    from warehouse.manifest import MANIFEST_FILE, drop_parts, has_part, is_current, release_provenance
     from warehouse.manifest import write_manifest as close
 
     out_dir = layout.shards(release)
-    if not is_current(out_dir):
-        written = [plan for plan in plans if (out_dir / plan.file).is_file()]
-        jobs = [ManifestJob(i, str(layout.root), str(out_dir), plan) for i, plan in enumerate(written)]
+    if is_current(out_dir):
+        drop_parts(out_dir)
+    else:
+        unlisted = [p for p in plans if (out_dir / p.file).is_file() and not has_part(out_dir, p.file)]
+        jobs = [ManifestJob(i, str(layout.root), str(out_dir), plan) for i, plan in enumerate(unlisted)]
         runner.map("manifest", list_samples, jobs)
         with warehouse.connect(layout.root, at=release) as con:
             provenance = release_provenance(con, release)
@@ -47,27 +54,35 @@ def write_manifest(layout: Layout, release: int, plans: Sequence[ShardPlan], run
 def list_samples(job: ManifestJob) -> int:
     """List the samples of one tar (in a worker); how many."""
     import warehouse
-    from warehouse.manifest import write_part
-    from warehouse.schema import Reason
     from warehouse.shards import plan_rows
 
     with warehouse.connect(job.root, at=job.plan.release) as con:
-        rows = {row["row_id"]: row for row in plan_rows(con, job.plan)}
-        directives = dict(
-            con.execute(
-                "SELECT row_id, page_directives FROM pairs WHERE row_id IN (SELECT unnest(?))", [list(rows)]
-            ).fetchall()
-        )
-    known = {
-        row_id: {
+        known = known_samples(con, plan_rows(con, job.plan))
+    return list_tar(Path(job.out_dir), job.plan.file, known)
+
+
+def known_samples(con: duckdb.DuckDBPyConnection, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the lake tells of each sample of a manifest, by row_id; `rows` as `plan_rows` has them."""
+    from warehouse.schema import Reason
+
+    asked = "SELECT row_id, page_directives FROM pairs WHERE row_id IN (SELECT unnest(?))"
+    directives = dict(con.execute(asked, [[row["row_id"] for row in rows]]).fetchall())
+    return {
+        row["row_id"]: {
             **{name: row[name] for name in SAMPLE_COLUMNS},
-            "page_directives": directives[row_id],
+            "page_directives": directives[row["row_id"]],
             "decision": Reason.KEPT.value,
         }
-        for row_id, row in rows.items()
+        for row in rows
     }
-    listed = sample_rows(Path(job.out_dir) / job.plan.file, known)
-    write_part(Path(job.out_dir), job.plan.file, listed)
+
+
+def list_tar(out_dir: Path, file: str, known: Mapping[str, Mapping[str, Any]]) -> int:
+    """Write the manifest's rows of one tar; how many."""
+    from warehouse.manifest import write_part
+
+    listed = sample_rows(out_dir / file, known)
+    write_part(out_dir, file, listed)
     return len(listed)
 
 

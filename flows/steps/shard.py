@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.steps.layout import Layout
-from flows.steps.manifest import write_manifest
+from flows.steps.manifest import known_samples, list_tar, write_manifest
 from flows.steps.runner import Runner
 from warehouse.manifest import SAMPLE_COLUMNS
 
@@ -99,8 +99,9 @@ def crop_config() -> dict[str, Any]:
 
 
 def write_one(job: ShardJob) -> ShardRecord:
-    """Write one tar (in a worker)."""
+    """Write one tar and list it for the manifest (in a worker)."""
     import warehouse
+    from warehouse.manifest import drop_parts
     from warehouse.shards import finished_shard, plan_rows, write_shard
 
     out_dir = Path(job.out_dir)
@@ -109,7 +110,12 @@ def write_one(job: ShardJob) -> ShardRecord:
         return finished
     with warehouse.connect(job.root, at=job.plan.release) as con:
         rows = plan_rows(con, job.plan)
-    return write_shard(job.plan, _samples(Path(job.root), rows), out_dir)
+        known = known_samples(con, rows)
+    drop_parts(out_dir, job.plan.file)
+    record = write_shard(job.plan, _samples(Path(job.root), rows), out_dir)
+    if record.samples:
+        list_tar(out_dir, job.plan.file, known)
+    return record
 
 
 def verify(layout: Layout, release: int) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 import types
+from pathlib import Path
 
 import pytest
 
 import crawler.engine
+import flows.steps.manifest
 import warehouse.shards
 from bench._orchestrated_build import Spanned, _clocks
 from bench.orchestration import covered, length, report, within
@@ -42,9 +44,12 @@ def test_only_what_is_work_is_clocked() -> None:
     with _clocks("shard", spans), pytest.raises(AttributeError):
         warehouse.shards.write_shard(None, [], None)  # type: ignore[arg-type]
     assert [kind for kind, _, _ in spans] == ["write"] and warehouse.shards.write_shard is plain
+    with _clocks("shard", spans), pytest.raises(FileNotFoundError):
+        flows.steps.manifest.sample_rows(Path("nowhere.tar"), {})
+    assert len(spans) == 2, "a tar is listed as it is written"
     with _clocks("consent", spans):
         pass
-    assert len(spans) == 1
+    assert len(spans) == 2
 
 
 def test_the_downloader_is_clocked_without_its_start_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,8 +281,31 @@ def test_a_second_shard_run_leaves_the_manifest_and_a_lost_one_comes_back_the_sa
     for name in ("manifest.json", "manifest.parquet"):
         (copy / SHARDS / name).unlink()
     write_shards(Layout(copy), 1, 10, InlineRunner())
-    for name in ("manifest.json", "manifest.parquet"):
-        assert (copy / SHARDS / name).read_bytes() == (root / SHARDS / name).read_bytes()
+    assert _manifest(copy) == _manifest(root)
+
+
+def test_a_tar_that_is_made_again_is_listed_anew_whatever_a_killed_run_left(root: Path, tmp_path: Path) -> None:
+    from flows.steps.layout import Layout
+    from flows.steps.shard import write_shards
+    from warehouse.manifest import write_part
+
+    copy = tmp_path / "root"
+    shutil.copytree(root, copy)
+    folder = copy / SHARDS
+    for current in (True, False):
+        tar = sorted(folder.glob("*.tar"))[0]
+        tar.unlink()
+        write_part(folder, tar.name, [])  # of other samples than it will hold
+        if not current:
+            (folder / "manifest.json").unlink()
+        write_shards(Layout(copy), 1, 10, InlineRunner())
+        assert tar.read_bytes() == (root / SHARDS / tar.name).read_bytes()
+        assert _manifest(copy) == _manifest(root)
+        assert not list(folder.glob(".*.rows.parquet")), "the lists of single tars have served"
+
+
+def _manifest(root: Path) -> list[bytes]:
+    return [(root / SHARDS / name).read_bytes() for name in ("manifest.json", "manifest.parquet")]
 
 
 def test_the_command_survives_a_kill(built_root: Path, small_web: SampleWeb, tmp_path: Path, gptface: Gptface) -> None:
