@@ -10,8 +10,9 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import BrokenExecutor, CancelledError
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
@@ -19,6 +20,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
+from prefect.events.worker import EventsWorker, should_emit_events
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 from prefect.utilities.timeout import timeout
@@ -38,6 +40,7 @@ PROGRESS_EVERY_S = 10.0
 PARENT_CHECK_S = 2.0
 SUSPEND_CHECK_S = 1.0
 ORPHAN_GRACE_S = 8.0
+EVENTS_AHEAD, EVENTS_CHECK_S = 200, 0.05
 DIED = "out of memory? Finished parts are kept, run it again to go on"
 
 
@@ -99,6 +102,11 @@ def end_when_suspended(over: threading.Event) -> None:
     threading.Thread(target=watch, name="suspend-watch", daemon=True).start()
 
 
+def waiting_events() -> int:
+    """What Prefect has still to tell its server of this process' tasks; each holds all that its task held."""
+    return EventsWorker.instance()._queue.qsize() if should_emit_events() else 0
+
+
 class PrefectRunner:
     """The `Runner` of `flows.steps.runner` inside a running flow.
 
@@ -154,18 +162,35 @@ class PrefectRunner:
         """
         slots = threading.Semaphore(self._window)
         failed = threading.Event()
-        futures: list[PrefectFuture[T]] = []
+        results: dict[int, T] = {}
+        under_way: dict[int, PrefectFuture[None]] = {}
+        done: deque[int] = deque()
         for position, item in enumerate(items):
             slots.acquire()
-            if failed.is_set():
+            # Where tasks end faster than the server takes notice, memory grows with their number.
+            while waiting_events() > EVENTS_AHEAD:
+                time.sleep(EVENTS_CHECK_S)
+            ended = [done.popleft() for _ in range(len(done))]
+            if failed.is_set():  # it is, before the one that failed is done
                 break
-            future = self._shard_task(name, fn, item, position, failed).submit()
-            future.add_done_callback(lambda _: slots.release())
-            futures.append(future)
+            for each in ended:  # a future holds some kilobytes, too
+                under_way.pop(each).result()
+
+            def work(item: A = item, position: int = position) -> None:
+                results[position] = self._pool.submit(fn, item, name).result()
+
+            def end(_: PrefectFuture[None], position: int = position) -> None:
+                done.append(position)
+                slots.release()
+
+            under_way[position] = self._shard_task(name, shard_name(name, item, position), work, failed).submit()
+            under_way[position].add_done_callback(end)
         try:
-            return [future.result() for future in futures]
+            for future in under_way.values():
+                future.result()
         except BrokenExecutor as error:
             raise WorkerDiedError(f"worker processes of {name} died again and again: {DIED}") from error
+        return [results[position] for position in range(len(items))]
 
     def progress(self, name: str, done: float, total: float | None, note: str = "") -> None:
         """A line in the log of the run, at most one every `PROGRESS_EVERY_S` seconds."""
@@ -191,21 +216,20 @@ class PrefectRunner:
         }
 
     def _shard_task(
-        self, name: str, fn: Callable[[A], T], item: A, position: int, failed: threading.Event
-    ) -> Task[[], T]:
+        self, name: str, run_name: str, work: Callable[[], None], failed: threading.Event
+    ) -> Task[[], None]:
         def give_up(_task: Task[..., Any], _run: TaskRun, _state: State[Any]) -> None:
             failed.set()
 
         @task(
             name=name,
-            task_run_name=shard_name(name, item, position),
+            task_run_name=run_name,
             **self._task_options(),
             on_failure=[give_up],
         )
-        def run_shard() -> T:
+        def run_shard() -> None:
             if self._over.is_set():
                 raise CancelledError
-            work: Future[T] = self._pool.submit(fn, item, name)
-            return work.result()
+            work()  # what comes of it does not pass through Prefect, which would keep it to the end of the flow
 
         return run_shard

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 from prefect import flow
+from prefect.context import FlowRunContext
 
-from flows.prefect_runner import PrefectRunner
+from flows.prefect_runner import PrefectRunner, waiting_events
 from flows.steps.runner import WorkerDiedError
 
 Item = tuple[int, str]
@@ -24,7 +25,7 @@ def die_once(item: Item) -> int:
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.05)
-    return item[0] ** 2
+    return 1000 + item[0] ** 2  # Prefect keeps track of integers from 257 on
 
 
 def reject(item: Item) -> int:
@@ -58,7 +59,10 @@ def tiny(kind: str, shards: int, folder: str) -> None:
         total = runner.step("plan", plan, folder, shards, more=1)
         runner.progress("plan", 1, 2, "halfway")
         found = runner.map("detect", globals()[kind], [(i, folder) for i in range(shards)])
-    (Path(folder) / "found.json").write_text(json.dumps({"total": total, "found": found}))
+    context = FlowRunContext.get()
+    assert context is not None
+    told = {"total": total, "found": found, "kept": len(context.run_results), "waiting": waiting_events()}
+    (Path(folder) / "found.json").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":
