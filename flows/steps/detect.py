@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,13 +107,13 @@ def detect_part(
     pictures: list[Row] = []
     faces: list[Row] = []
     if members:
-        settle_worker()
         finder = load_detector(detector, pack, models_root, det_size, min_score, provider, batch)
-        for found in _examine(crawl_dir / "images" / f"{part:05d}.tar", members, finder, max_pixels, batch):
-            pictures.append(found.picture)
-            faces.extend(found.faces)
-            if vectors is not None:
-                vectors.add(found.picture["image_id"], found.crops)
+        with settled_worker():
+            for found in _examine(crawl_dir / "images" / f"{part:05d}.tar", members, finder, max_pixels, batch):
+                pictures.append(found.picture)
+                faces.extend(found.faces)
+                if vectors is not None:
+                    vectors.add(found.picture["image_id"], found.crops)
     pictures.sort(key=lambda row: row["image_id"])
     faces.sort(key=lambda row: (row["image_id"], row["face_index"]))
     for stale in (vectors_path, *(crawl_dir / "similarity").glob(f"{part:05d}.*.parquet")):
@@ -164,10 +165,10 @@ def embed_stored_faces(
     faces: dict[str, list[Row]] = {}
     for row in pq.read_table(crawl_dir / "faces" / f"{part:05d}.faces.parquet", columns=columns).to_pylist():
         faces.setdefault(row["image_id"], []).append(row)
-    settle_worker()
     shown = [member for member in _members(part, crawl_dir) if member.image_id in faces]
-    for image_id, data in read_members(crawl_dir / "images" / f"{part:05d}.tar", shown):
-        vectors.add(image_id, crops_again(data, faces[image_id], max_pixels))
+    with settled_worker():
+        for image_id, data in read_members(crawl_dir / "images" / f"{part:05d}.tar", shown):
+            vectors.add(image_id, crops_again(data, faces[image_id], max_pixels))
     return vectors
 
 
@@ -255,6 +256,19 @@ def _stats(part: int, pictures: list[Row], detector: str, started: float, *, ski
         skipped=skipped,
         reasons=dict(Counter(row["reason"] or Reason.NO_FACE.value for row in pictures if not row["face_count"])),
     )
+
+
+@contextmanager
+def settled_worker() -> Iterator[None]:
+    """The settled worker; at the end what its pictures have left free goes back to the system, in one piece. Kept, it
+    grows to the most that any part has taken."""
+    settle_worker()
+    try:
+        yield
+    finally:
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):
+            libc.malloc_trim(0)
 
 
 def settle_worker() -> None:
