@@ -62,7 +62,7 @@ class PartWriter:
         self._last = ids[-1].as_py()
 
     def _append(self, part: int, rows: _Rows, start: int, end: int) -> None:
-        """Add rows to a part, in row groups of a fixed size, so that files do not depend on the batches they came in."""
+        """Add rows, in row groups of a fixed size, so that files do not depend on the batches they came in."""
         if part != self.parts - 1:
             self._close_part()
             self._files = self._files_stack.enter_context(_PartFiles(self._dir, part, self._path))

@@ -109,14 +109,14 @@ def stage(
 
 @contextlib.contextmanager
 def _in_any_order(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Inserts of the block need not keep the order of the files. Else DuckDB makes a table of its own of every file,
-    however small, which took twice as long as to read them. What is written to the lake later is put in order there.
+    """Inserts of the block need not keep the order of the files: else DuckDB makes a table of its own of every file,
+    however small, which takes as long as to read it. What goes from there into the lake is put in order then.
+
+    After an error the transaction can do nothing any more, nor this set the connection right: the caller closes it.
     """
     con.execute("SET preserve_insertion_order = false")
-    try:
-        yield
-    finally:
-        con.execute("SET preserve_insertion_order = true")
+    yield
+    con.execute("SET preserve_insertion_order = true")
 
 
 def _stage_table(con: duckdb.DuckDBPyConnection, table: str, folder: str, suffix: str, crawls: list[Crawl]) -> None:
