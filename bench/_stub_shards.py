@@ -2,7 +2,8 @@
 
 The files of consent, download and detection are all written by the stub of the download, from one reading of the part;
 the tasks of the other two steps do nothing. One shard in ten has pictures, each with a face that is kept; the addresses
-of the others gave none, and their two empty tables of faces are links to one file.
+of the others gave none, and their two empty tables of faces are links to one file. Files are handed to pyarrow open,
+which costs a stub less time than paths do and gives the same bytes.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def nothing(_: PartJob) -> Tally:
 
 def download(job: PartJob) -> Tally:
     crawl, part = Path(job.crawl), f"{job.part:05d}"
-    with pq.ParquetFile(crawl / "plan" / f"{part}.pairs.parquet") as table:
-        pairs = table.read(["row_id", "url_id", "image_url"], use_threads=False).to_pylist()
+    with pa.OSFile(str(crawl / "plan" / f"{part}.pairs.parquet")) as file:
+        pairs = pq.ParquetFile(file).read(["row_id", "url_id", "image_url"], use_threads=False).to_pylist()
     has_faces = job.part % WITH_FACES_EVERY == 0
     shard = f"{crawl.relative_to(job.root).as_posix()}/images/{part}.tar"
     _write(crawl / f"consent/{part}.parquet", [_consent(pair) for pair in pairs], schema.CONSENT)
@@ -92,7 +93,8 @@ def _write(path: Path, rows: list[dict[str, Any]], columns: pa.Schema) -> None:
     """Write rows; without any, link to the one empty file of its kind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if rows:
-        pq.write_table(pa.Table.from_pylist(rows, schema=columns), path, compression="none", use_dictionary=False)
+        with pa.OSFile(str(path), "wb") as file:
+            pq.write_table(pa.Table.from_pylist(rows, schema=columns), file, compression="none", use_dictionary=False)
         return
     empty = path.parent / f".empty-{os.getpid()}{''.join(path.suffixes)}"
     if not empty.is_file():

@@ -87,23 +87,36 @@ def stage(
 
     Raises InputError where a file cannot be read, does not fit the contract, or holds a reason outside the enum.
     """
-    for unit in tables.UNITS:
-        if unit.optional:
+    with _in_any_order(con):
+        for unit in tables.UNITS:
+            if unit.optional:
+                _make_table(con, unit.parent)
+                for name, files in (optional or {}).items():
+                    _read(con, unit.parent, name, files)
+                continue
+            _stage_table(con, unit.parent, unit.folder, unit.suffix, crawls)
+            if unit.child:
+                _stage_table(con, unit.child, unit.folder, unit.child_suffix, crawls)
+        for unit in tables.NOTES:
             _make_table(con, unit.parent)
-            for name, files in (optional or {}).items():
-                _read(con, unit.parent, name, files)
-            continue
-        _stage_table(con, unit.parent, unit.folder, unit.suffix, crawls)
-        if unit.child:
-            _stage_table(con, unit.child, unit.folder, unit.child_suffix, crawls)
-    for unit in tables.NOTES:
-        _make_table(con, unit.parent)
-        for crawl in crawls:
-            _read(con, unit.parent, crawl.name, sorted((crawl.folder / unit.folder).glob(unit.suffix)))
-    _stage_seen(con, crawls)
-    _stage_sources(con, crawls)
+            for crawl in crawls:
+                _read(con, unit.parent, crawl.name, sorted((crawl.folder / unit.folder).glob(unit.suffix)))
+        _stage_seen(con, crawls)
+        _stage_sources(con, crawls)
     for table in ("consent", "images", "pictures"):
         _check_reasons(con, table)
+
+
+@contextlib.contextmanager
+def _in_any_order(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Inserts of the block need not keep the order of the files: else DuckDB makes a table of its own of every file,
+    however small, which takes as long as to read it. What goes from there into the lake is put in order then.
+
+    After an error the transaction can do nothing any more, nor this set the connection right: the caller closes it.
+    """
+    con.execute("SET preserve_insertion_order = false")
+    yield
+    con.execute("SET preserve_insertion_order = true")
 
 
 def _stage_table(con: duckdb.DuckDBPyConnection, table: str, folder: str, suffix: str, crawls: list[Crawl]) -> None:

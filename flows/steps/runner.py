@@ -16,8 +16,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import connection
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -30,6 +31,9 @@ WORKER_ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
+
+_CALL_S = 0.02  # after which a call of several shards begins no other one
+_MOST_AT_ONCE = 32
 
 
 class WorkerDiedError(RuntimeError):
@@ -145,6 +149,25 @@ def _start_worker() -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+@dataclass(frozen=True)
+class _Several(Generic[A, T]):
+    """Calls `fn` for one item after the other until `_CALL_S` have passed: for the first at least.
+
+    The results of those that it came to, and whether there was time for more.
+    """
+
+    fn: Callable[[A], T]
+
+    def __call__(self, items: Sequence[A]) -> tuple[list[T], bool]:
+        end = time.monotonic() + _CALL_S
+        results: list[T] = []
+        for item in items:
+            results.append(self.fn(item))
+            if time.monotonic() >= end:
+                return results, False
+        return results, True
+
+
 class LocalRunner:
     """Runs steps here and shards in a `Pool`, as many at a time as that likes to be given."""
 
@@ -161,16 +184,21 @@ class LocalRunner:
     def map(self, name: str, fn: Callable[[A], T], items: Sequence[A]) -> list[T]:
         self._sink.start(name, len(items))
         results: dict[int, T] = {}
-        waiting = list(enumerate(items))[::-1]
-        running: dict[Future[T], int] = {}
+        waiting = list(range(len(items)))[::-1]
+        running: dict[Future[tuple[list[T], bool]], list[int]] = {}
+        size = 1  # of a call: more where shards take so little that to hand them over one by one takes as long
         try:
             while waiting or running:
                 while waiting and len(running) < self._pool.window:
-                    index, item = waiting.pop()
-                    running[self._pool.submit(fn, item, name)] = index
+                    fair = 1 + len(waiting) // self._pool.window  # nobody idles while another has several
+                    mine = [waiting.pop() for _ in range(min(size, fair, len(waiting)))]
+                    running[self._pool.submit(_Several(fn), [items[index] for index in mine], name)] = mine
                 done = wait(running, return_when=FIRST_COMPLETED).done
                 for future in sorted(done, key=running.__getitem__):
-                    results[running.pop(future)] = future.result()
+                    mine, (found, had_time) = running.pop(future), future.result()
+                    results.update(zip(mine, found, strict=False))
+                    waiting += mine[len(found) :][::-1]  # what this call did not come to is the next one's
+                    size = min(_MOST_AT_ONCE, 2 * size) if had_time else len(found)
                     self._sink.update(name, len(results), len(items))
         except BrokenExecutor as error:
             raise WorkerDiedError(

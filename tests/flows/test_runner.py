@@ -4,12 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from flows.steps.runner import LocalRunner, WorkerDiedError, WorkerPool
+from flows.steps.runner import LocalRunner, Pool, WorkerDiedError, WorkerPool
 
 
 def _square(number: int) -> int:
@@ -53,6 +57,51 @@ def test_results_keep_the_order_of_the_items_and_progress_is_told() -> None:
     assert steps.seen[0] == ("squares", 0)
     assert ("squares", 9) in steps.seen
     assert ("squares", -1) in steps.seen
+
+
+class _Inline(Pool):
+    """Calls at once, in this process; remembers how many shards each call was given."""
+
+    workers, window = 2, 4
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def submit(self, fn: Callable[[Any], Any], item: Any, step: str = "") -> Future[Any]:
+        self.sizes.append(len(item))
+        future: Future[Any] = Future()
+        future.set_result(fn(item))
+        return future
+
+    def close(self, *, kill: bool = False) -> None:
+        pass
+
+
+def _slow_square(number: int) -> int:
+    time.sleep(0.03)
+    return number * number
+
+
+def _late_square(number: int) -> int:
+    return _slow_square(number) if number >= 250 else number * number
+
+
+def test_quick_shards_are_handed_over_several_at_a_time() -> None:
+    pool = _Inline()
+    assert LocalRunner(pool).map("quick", _square, list(range(500))) == [n * n for n in range(500)]
+    assert len(pool.sizes) < 100
+
+
+def test_a_slow_shard_is_handed_over_alone() -> None:
+    pool = _Inline()
+    assert LocalRunner(pool).map("slow", _slow_square, list(range(20))) == [n * n for n in range(20)]
+    assert set(pool.sizes) == {1}, "another worker may take the next one"
+
+
+def test_what_a_call_had_no_time_for_is_done_by_the_next() -> None:
+    pool = _Inline()
+    assert LocalRunner(pool).map("late", _late_square, list(range(280))) == [n * n for n in range(280)]
+    assert pool.sizes[-1] == 1
 
 
 def test_an_error_in_a_worker_is_raised_here_as_it_was() -> None:
