@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from unittest import mock
 
 from flows.steps.config import BuildConfig
 from flows.steps.runner import LocalRunner, ProgressSink, WorkerPool
@@ -42,15 +43,11 @@ class Spanned(Generic[A, T]):
 
 @contextlib.contextmanager
 def _clocks(step: str, spans: list[tuple[str, float, float]]) -> Iterator[None]:
-    """Put a clock around the function that does the work of `step`, for as long as the block runs."""
-    plain = [(owner, name, getattr(owner, name)) for owner, name, _, _ in _worker_functions(step)]
-    for owner, name, kind, clock in _worker_functions(step):
-        setattr(owner, name, clock(getattr(owner, name), kind, spans))
-    try:
+    """Put clocks around the functions that do the work of `step`, for as long as the block runs."""
+    with contextlib.ExitStack() as stack:
+        for owner, name, kind, clock in _worker_functions(step):
+            stack.enter_context(mock.patch.object(owner, name, clock(getattr(owner, name), kind, spans)))
         yield
-    finally:
-        for owner, name, function in plain:
-            setattr(owner, name, function)
 
 
 def _worker_functions(step: str) -> list[tuple[Any, str, str, Callable[..., Any]]]:

@@ -107,8 +107,8 @@ def detect_part(
     pictures: list[Row] = []
     faces: list[Row] = []
     if members:
-        finder = load_detector(detector, pack, models_root, det_size, min_score, provider, batch)
         with settled_worker():
+            finder = load_detector(detector, pack, models_root, det_size, min_score, provider, batch)
             for found in _examine(crawl_dir / "images" / f"{part:05d}.tar", members, finder, max_pixels, batch):
                 pictures.append(found.picture)
                 faces.extend(found.faces)

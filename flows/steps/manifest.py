@@ -58,7 +58,7 @@ def list_samples(job: ManifestJob) -> int:
 
     with warehouse.connect(job.root, at=job.plan.release) as con:
         known = known_samples(con, plan_rows(con, job.plan))
-    return list_tar(Path(job.out_dir), job.plan.file, known)
+    return len(list_tar(Path(job.out_dir), job.plan.file, known))
 
 
 def known_samples(con: duckdb.DuckDBPyConnection, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -77,13 +77,13 @@ def known_samples(con: duckdb.DuckDBPyConnection, rows: Sequence[Mapping[str, An
     }
 
 
-def list_tar(out_dir: Path, file: str, known: Mapping[str, Mapping[str, Any]]) -> int:
-    """Write the manifest's rows of one tar; how many."""
+def list_tar(out_dir: Path, file: str, known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Write the manifest's rows of one tar; these rows."""
     from warehouse.manifest import write_part
 
     listed = sample_rows(out_dir / file, known)
     write_part(out_dir, file, listed)
-    return len(listed)
+    return listed
 
 
 def sample_rows(tar: Path, known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -89,8 +89,7 @@ def write_one(job: ShardJob) -> RebuiltShard:
     """Write one tar from what was downloaded, with the manifest's rows for it (in a worker)."""
     import pyarrow.parquet as pq
 
-    from flows.steps.manifest import sample_rows
-    from warehouse.manifest import write_part
+    from flows.steps.manifest import list_tar
     from warehouse.shards import finished_shard, write_shard
 
     of_shard = [("shard", "==", job.plan.file)]
@@ -100,8 +99,7 @@ def write_one(job: ShardJob) -> RebuiltShard:
     record = finished_shard(job.plan, out_dir)
     if record is None:
         record = write_shard(job.plan, _samples(job, rows, places), out_dir)
-    listed = sample_rows(out_dir / job.plan.file, rows)
-    write_part(out_dir, job.plan.file, listed)
+    listed = list_tar(out_dir, job.plan.file, rows)
     other = [row for row in listed if row["crop_sha256"] != rows[row["row_id"]]["crop_sha256"]]
     difference = max((_difference(row, rows[row["row_id"]]) for row in other), default=0)
     return RebuiltShard(record, len(other), difference)

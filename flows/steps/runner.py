@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 # What libraries read when they are first imported. They size their thread pools then: several workers with all cores
 # each are many times slower than one thread per worker. Arrow's own allocator (mimalloc) keeps a little more with every
-# thread that has come and gone, and downloads start many: workers that lived long grew by 0.16 MiB per small build.
+# thread that has come and gone, and downloads start many (what it cost and what is left: docs/benchmarks.md, soak).
 WORKER_ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "ARROW_DEFAULT_MEMORY_POOL": "system",
